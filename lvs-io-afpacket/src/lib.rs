@@ -1,0 +1,1 @@
+//! lvs-io-afpacket

@@ -1,0 +1,189 @@
+//! A frame in its buffer: bytes, the room before them, and what the kernel left undone.
+//!
+//! A [`Frame`] comes from a ring (or a test's array), is rewritten in place and goes to another
+//! ring. It never allocates and never moves to another buffer.
+
+use lvs_core::DropReason;
+
+/// A transport checksum that is still to be computed (`CHECKSUM_PARTIAL`): the field holds the sum
+/// of the pseudo header, not complemented (virtio 1.2, 5.1.6.2, `VIRTIO_NET_HDR_F_NEEDS_CSUM`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialChecksum {
+    /// Where summing begins, in bytes from the start of the frame.
+    pub start: u16,
+    /// Where the checksum stands, in bytes from `start`.
+    pub offset: u16,
+}
+
+/// What kind of packets a segmented frame stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv6.
+    TcpV6,
+    /// UDP datagrams of equal size (`UDP_SEGMENT`).
+    Udp,
+}
+
+/// A frame that stands for several packets (GSO).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segmentation {
+    /// What the packets are.
+    pub kind: SegmentKind,
+    /// Payload bytes of each packet but the last.
+    pub size: u16,
+    /// Length of the headers that each packet repeats, as the kernel says it; a hint only.
+    pub header_len: u16,
+    /// CWR is set on the first packet only (`VIRTIO_NET_HDR_GSO_ECN`).
+    pub ecn: bool,
+}
+
+/// What the sender left to the hardware; travels with the frame (the virtio-net header's content).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Offload {
+    /// A checksum still to be computed.
+    pub checksum: Option<PartialChecksum>,
+    /// The frame stands for several packets.
+    pub segmentation: Option<Segmentation>,
+}
+
+/// A frame, from its Ethernet header to its end, with the free bytes before and behind it.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    end: usize,
+    /// What is left to be done to it.
+    pub offload: Offload,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame `buffer[start..start + len]`; cut to the buffer if it would not fit.
+    #[must_use]
+    pub fn new(buffer: &'a mut [u8], start: usize, len: usize, offload: Offload) -> Self {
+        let start = start.min(buffer.len());
+        let end = start.saturating_add(len).min(buffer.len());
+        Self {
+            buffer,
+            start,
+            end,
+            offload,
+        }
+    }
+
+    /// The bytes of the frame.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The bytes of the frame, to be changed.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer
+            .get_mut(self.start..self.end)
+            .unwrap_or_default()
+    }
+
+    /// Its length.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether it has no bytes.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Free bytes before it.
+    #[inline]
+    #[must_use]
+    pub const fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Free bytes behind it.
+    #[inline]
+    #[must_use]
+    pub const fn tailroom(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Makes `length` bytes of room at `at` by moving what stands before (the link-layer header)
+    /// towards the front, and keeps the partial checksum true. What the gap contains is undefined.
+    ///
+    /// # Errors
+    /// [`DropReason::NoHeadroom`] if there are fewer free bytes before the frame; the frame is
+    /// unchanged.
+    pub fn open_gap(&mut self, at: usize, length: usize) -> Result<(), DropReason> {
+        if length > self.start || at > self.len() {
+            return Err(DropReason::NoHeadroom);
+        }
+        self.buffer
+            .copy_within(self.start..self.start + at, self.start - length);
+        self.start -= length;
+        if let Some(partial) = &mut self.offload.checksum {
+            // A start that does not fit cannot be meant: no header chain is 64 KB long.
+            let moved = usize::from(partial.start).saturating_add(length);
+            partial.start = u16::try_from(moved).map_err(|_| DropReason::NoHeadroom)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the length: cuts the end off, or takes bytes of undefined content from the tailroom.
+    ///
+    /// # Errors
+    /// [`DropReason::Truncated`] if the buffer ends before; the frame is unchanged.
+    pub const fn set_len(&mut self, length: usize) -> Result<(), DropReason> {
+        if length > self.buffer.len() - self.start {
+            return Err(DropReason::Truncated);
+        }
+        self.end = self.start + length;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_moves_the_front_and_the_partial_checksum() {
+        let mut buffer = [0, 0, 0, 0, 1, 2, 3, 4];
+        let checksum = Some(PartialChecksum {
+            start: 3,
+            offset: 0,
+        });
+        let mut frame = Frame::new(
+            &mut buffer,
+            4,
+            4,
+            Offload {
+                checksum,
+                segmentation: None,
+            },
+        );
+        frame.open_gap(2, 3).unwrap();
+        assert_eq!(frame.bytes()[..2], [1, 2]);
+        assert_eq!(frame.bytes()[5..], [3, 4]);
+        assert_eq!(frame.offload.checksum.unwrap().start, 6);
+        assert_eq!(frame.open_gap(2, 2), Err(DropReason::NoHeadroom));
+        assert_eq!((frame.len(), frame.headroom(), frame.tailroom()), (7, 1, 0));
+    }
+
+    #[test]
+    fn lengths_stay_inside_the_buffer() {
+        let mut buffer = [0; 8];
+        let mut frame = Frame::new(&mut buffer, 6, 10, Offload::default());
+        assert_eq!(frame.len(), 2);
+        assert_eq!(frame.set_len(3), Err(DropReason::Truncated));
+        frame.set_len(1).unwrap();
+        assert_eq!((frame.len(), frame.tailroom()), (1, 1));
+    }
+}
