@@ -29,6 +29,8 @@ const SHORTEST: usize = 14;
 pub struct Sender {
     socket: Socket,
     ring: TransmitRing,
+    /// For large frames: on a socket with a ring the kernel takes every `sendmsg` for a flush.
+    large: Socket,
     /// Flushes in a row that sent nothing.
     stuck: u32,
     statistics: TransmitStatistics,
@@ -41,18 +43,14 @@ impl Sender {
     ) -> Result<Self, OpenError> {
         let socket = Socket::new(config.ifindex)?;
         let ring = TransmitRing::open(&socket, config, concessions)?;
-        socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer)?;
-        if config.qdisc_bypass
-            && socket
-                .packet_option(libc::PACKET_QDISC_BYPASS, &1_i32)
-                .is_err()
-        {
-            concessions.push(Concession::NoBypass);
-        }
-        socket.bind(0)?;
+        prepare(&socket, config, concessions)?;
+        let large = Socket::new(config.ifindex)?;
+        large.vnet_headers()?;
+        prepare(&large, config, &mut Vec::new())?;
         Ok(Self {
             socket,
             ring,
+            large,
             stuck: 0,
             statistics: TransmitStatistics::default(),
         })
@@ -97,7 +95,7 @@ impl Sender {
             return Err(DropReason::TransmitFull);
         }
         let header = vnet::encode(offload, frame.len(), false);
-        match sys::send_frame(self.socket.fd(), &header, frame) {
+        match sys::send_frame(self.large.fd(), &header, frame) {
             Ok(()) => {
                 self.statistics.large += 1;
                 self.count(frame);
@@ -170,6 +168,24 @@ impl AsFd for Sender {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.fd()
     }
+}
+
+/// What both sockets have in common.
+fn prepare(
+    socket: &Socket,
+    config: &PortConfig,
+    concessions: &mut Vec<Concession>,
+) -> Result<(), OpenError> {
+    socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer)?;
+    if config.qdisc_bypass
+        && socket
+            .packet_option(libc::PACKET_QDISC_BYPASS, &1_i32)
+            .is_err()
+    {
+        concessions.push(Concession::NoBypass);
+    }
+    // Protocol 0: it hears nothing.
+    socket.bind(0)
 }
 
 /// Why a frame was not sent.
