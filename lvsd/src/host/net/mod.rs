@@ -29,6 +29,8 @@ mod prefix;
 mod routes;
 mod snapshot;
 mod source;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 pub use interface::{Interface, InterfaceAddress, InterfaceChange, InterfaceEvent};

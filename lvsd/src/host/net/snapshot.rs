@@ -93,7 +93,7 @@ pub enum RouteAnswer {
         /// The host's address for packets of its own on this way; unspecified if it has none.
         source: Addr,
     },
-    /// Nowhere: no route, or one that forbids it.
+    /// Nowhere: no route, one that forbids it, or not a unicast address.
     Unreachable,
 }
 
@@ -111,6 +111,9 @@ impl NetSnapshot {
     /// to one address take one way.
     #[must_use]
     pub fn route(&self, to: Addr) -> RouteAnswer {
+        if to.is_multicast() {
+            return RouteAnswer::Unreachable;
+        }
         let Some(route) = self.routes.get(to) else {
             return RouteAnswer::Unreachable;
         };
@@ -173,8 +176,8 @@ impl NetSnapshot {
         self.find(ifindex, addr).map(|n| n.state)
     }
 
-    /// Whether packets to this address are the host's own: it has the address on an interface that
-    /// is up, or a local route for it.
+    /// Whether the host takes packets to this address for its own: it has a local route for it, or
+    /// the address on an interface that is up.
     #[must_use]
     pub fn is_local(&self, addr: Addr) -> bool {
         self.routes

@@ -103,6 +103,26 @@ struct Fresh {
     neighbours: Option<Vec<Neighbour>>,
 }
 
+impl NetSnapshot {
+    /// Asks the kernel once, in the network namespace of the calling thread. Who wants to follow
+    /// its changes opens a [`NetWatcher`].
+    ///
+    /// # Errors
+    /// [`WatchError::Open`] and [`WatchError::Dump`].
+    pub fn read() -> Result<Self, WatchError> {
+        let mut socket = Socket::route(0).map_err(WatchError::Open)?;
+        let fresh = read(&mut socket, true).map_err(WatchError::Dump)?;
+        let mut neighbours = fresh.neighbours.unwrap_or_default();
+        neighbours.sort_by_key(|n| (n.ifindex, n.addr));
+        Ok(Self {
+            generation: 1,
+            interfaces: fresh.interfaces.into(),
+            routes: Arc::new(fresh.routes),
+            neighbours: neighbours.into(),
+        })
+    }
+}
+
 impl NetWatcher {
     /// Subscribes, reads everything once and publishes it. Each interface is reported as
     /// [`InterfaceChange::Appeared`].
@@ -235,6 +255,15 @@ impl NetWatcher {
             // Nobody may be listening; the snapshot says it all the same.
             let _ = self.events.send(event);
         }
+    }
+}
+
+#[cfg(test)]
+impl NetWatcher {
+    /// Leaves room for a few notifications only.
+    pub(super) fn shrink_for_test(&mut self) {
+        let socket = self.notifications.get_ref();
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 4096).unwrap();
     }
 }
 
