@@ -147,7 +147,9 @@ fn agrees_with_the_kernel_on_nested_prefixes() {
         for length in (1..=128).step_by(3) {
             let first: Addr = "2a01:5555:aaaa:1234:5678:9abc:def0:1357".parse().unwrap();
             let first = first.masked(length);
-            ip(&format!("-6 route add {first}/{length} via fd00::{length:x}00"));
+            ip(&format!(
+                "-6 route add {first}/{length} via fd00::{length:x}00"
+            ));
         }
         let net = NetSnapshot::read().unwrap();
         for bit in 0..32 {
