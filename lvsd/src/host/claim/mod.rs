@@ -148,7 +148,8 @@ impl Claim {
     /// Claims what comes in by an interface too. Again for the same number: under its new name.
     ///
     /// # Errors
-    /// [`ClaimError::NoInterface`] if there is none of that name (any more).
+    /// [`ClaimError::NoInterface`] if there is none of that name (any more). Kernels from 6.16 on
+    /// accept that, and claim as soon as an interface has this name.
     pub fn add_interface(&mut self, ifindex: u32, name: &str) -> Result<(), ClaimError> {
         match self.interfaces.get(&ifindex) {
             Some(known) if known == name => return Ok(()),

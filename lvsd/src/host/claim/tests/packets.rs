@@ -2,6 +2,7 @@
 
 use crate::host::testing::run;
 use lvs_core::{Addr, Endpoint, Family};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 pub(super) const UDP: u8 = 17;
@@ -124,24 +125,19 @@ impl Tap {
             Some(protocol.into()),
         )
         .unwrap();
-        let ((), address) = {
-            let index = interface_index(name);
-            // SAFETY: the storage is as large as any address, and a whole `sockaddr_ll` is written
-            // to it, whose length is reported.
-            unsafe {
-                socket2::SockAddr::try_init(|storage, length| {
-                    let mut address: libc::sockaddr_ll = std::mem::zeroed();
-                    address.sll_family = libc::AF_PACKET.try_into().unwrap();
-                    address.sll_protocol = ETH_P_ALL.to_be();
-                    address.sll_ifindex = index;
-                    storage.cast::<libc::sockaddr_ll>().write(address);
-                    *length = size_of::<libc::sockaddr_ll>().try_into().unwrap();
-                    Ok(())
-                })
-            }
-            .unwrap()
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET.try_into().unwrap(),
+            sll_protocol: ETH_P_ALL.to_be(),
+            sll_ifindex: interface_index(name),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
         };
-        socket.bind(&address).unwrap();
+        let length = size_of_val(&address).try_into().unwrap();
+        // SAFETY: the address is a whole `sockaddr_ll` of that length and outlives the call.
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        assert_eq!(bound, 0);
         socket
             .set_read_timeout(Some(Duration::from_millis(50)))
             .unwrap();

@@ -165,7 +165,7 @@ fn port_zero_claims_all_ports_of_one_protocol() {
         let mut net = Net::new();
         net.claim(|set| {
             set.services
-                .push((Protocol::Udp, "192.0.2.10:0".parse().unwrap()))
+                .push((Protocol::Udp, "192.0.2.10:0".parse().unwrap()));
         });
         net.send_taken(&udp("10.0.0.2:1", "192.0.2.10:7", "one"));
         net.send_taken(&udp("10.0.0.2:1", "192.0.2.10:65535", "two"));
@@ -306,7 +306,7 @@ fn a_vlan_tag_makes_no_difference() {
         let mut net = Net::new();
         net.claim(|set| {
             set.services
-                .push((Protocol::Udp, "192.0.2.10:53".parse().unwrap()))
+                .push((Protocol::Udp, "192.0.2.10:53".parse().unwrap()));
         });
         net.outside.send_tagged(
             &[0x81, 0, 0, 5],
