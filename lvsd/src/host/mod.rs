@@ -16,8 +16,11 @@
 //! assert_eq!(nothing_known.route(to), RouteAnswer::Unreachable);
 //! ```
 
+pub mod announce;
 pub mod claim;
+pub mod neighbour_wait;
 pub mod net;
 mod netlink;
+pub mod preflight;
 #[cfg(test)]
 mod testing;

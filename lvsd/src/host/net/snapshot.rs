@@ -221,3 +221,25 @@ impl NetSnapshot {
         self.neighbours.get(at.ok()?)
     }
 }
+
+#[cfg(test)]
+impl NetSnapshot {
+    /// A snapshot that knows neighbours and nothing else.
+    pub(crate) fn for_test(generation: u64, neighbours: &[(Hop, [u8; 6])]) -> Self {
+        let mut list: Vec<Neighbour> = neighbours
+            .iter()
+            .map(|&(hop, mac)| Neighbour {
+                ifindex: hop.ifindex,
+                addr: hop.addr,
+                mac: Some(mac),
+                state: NeighbourState::Reachable,
+            })
+            .collect();
+        list.sort_by_key(|n| (n.ifindex, n.addr));
+        Self {
+            generation,
+            neighbours: list.into(),
+            ..Self::default()
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! How a claim begins and ends; `nft` is the judge.
 
-use super::packets::interface_index;
 use crate::host::claim::{Claim, ClaimError, ClaimSet};
-use crate::host::testing::{attempt, in_namespace, ip, run, until};
+use crate::host::testing::{attempt, in_namespace, interface_index, ip, run, until};
 use lvs_core::Protocol;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -3,9 +3,9 @@
 //! A link `n0` is the director's; frames are sent into it from its other end `p0`. Behind `n1`, to
 //! which the host forwards, `p1` listens.
 
-use super::packets::{TCP, Tap, UDP, icmp_error, interface_index, ip as packet, syn, udp};
+use super::packets::{TCP, UDP, icmp_error, ip as packet, syn, udp};
 use crate::host::claim::{Claim, ClaimSet};
-use crate::host::testing::{in_namespace, ip, until};
+use crate::host::testing::{Tap, in_namespace, interface_index, ip, until};
 use lvs_core::Protocol;
 use std::net::UdpSocket;
 use std::time::Duration;
