@@ -1,5 +1,6 @@
 //! Counting tests: reads the lines of Rust's test harness as they pass by.
 
+use std::collections::BTreeSet;
 use std::ops::AddAssign;
 
 /// What the test harness said so far.
@@ -13,6 +14,8 @@ pub(crate) struct Count {
     pub(crate) ignored: u64,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
+    /// Why tests that count as passed did nothing: their lines that begin with `SKIPPED`.
+    pub(crate) skipped: BTreeSet<String>,
 }
 
 impl Count {
@@ -35,6 +38,8 @@ impl Count {
             && let Some(name) = test.trim_end().strip_suffix(" ... FAILED")
         {
             self.failures.push(name.to_owned());
+        } else if line.trim_start().starts_with("SKIPPED") {
+            self.skipped.insert(line.trim().to_owned());
         }
     }
 }
@@ -45,6 +50,7 @@ impl AddAssign<&Self> for Count {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.failures.extend(other.failures.iter().cloned());
+        self.skipped.extend(other.skipped.iter().cloned());
     }
 }
 
@@ -59,6 +65,8 @@ mod tests {
             "running 3 tests",
             "test addr::tests::parses ... ok",
             "test addr::tests::prints ... FAILED",
+            "SKIPPED: no namespaces",
+            "SKIPPED: no namespaces",
             "test result: FAILED. 2 passed; 1 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 1.50s",
         ] {
@@ -66,6 +74,7 @@ mod tests {
         }
         assert_eq!((count.passed, count.failed, count.ignored), (9, 1, 4));
         assert_eq!(count.failures, ["addr::tests::prints"]);
+        assert_eq!(count.skipped.len(), 1);
     }
 
     #[test]

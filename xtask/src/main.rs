@@ -23,7 +23,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 The habits of this repository.
 
-    cargo xtask test [-- <arguments for cargo test>]
+    cargo xtask test [<arguments for cargo test>...]
         Every test: units, documents, properties, and the end-to-end tests when this machine can.
     cargo xtask ci [<stage>...] [--except <stage>]...
         All gates, or those named, and a table of answers. `--list` names them.

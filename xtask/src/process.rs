@@ -20,8 +20,8 @@ pub(crate) struct Report {
     pub(crate) timed_out: bool,
     /// What its test harness counted.
     pub(crate) count: Count,
-    /// Its last lines, for a summary.
-    pub(crate) last: Vec<String>,
+    /// The line that says most about it: its first error, or the last line of all.
+    pub(crate) gist: String,
 }
 
 /// A `cargo` of the repository's own toolchain, free of what `cargo run` left in the environment.
@@ -94,7 +94,7 @@ pub(crate) fn run(
     let status = wait(&mut child);
     drop(finished);
     let timed_out = watchdog.join().unwrap_or(false);
-    let (count, last) = read?;
+    let (count, gist) = read?;
     if timed_out {
         tell(log, "xtask: killed at its time limit")?;
     }
@@ -102,7 +102,7 @@ pub(crate) fn run(
         success: status? && !timed_out,
         timed_out,
         count,
-        last,
+        gist,
     })
 }
 
@@ -121,11 +121,11 @@ fn kill_group(group: u32) {
         .status();
 }
 
-const KEPT: usize = 5;
-
-fn copy_lines(mut from: impl BufRead, log: &mut File) -> Result<(Count, Vec<String>), String> {
+fn copy_lines(mut from: impl BufRead, log: &mut File) -> Result<(Count, String), String> {
     let mut count = Count::default();
-    let mut last: Vec<String> = Vec::new();
+    let mut last = String::new();
+    let mut error = None;
+    let mut successes = Successes::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -133,18 +133,40 @@ fn copy_lines(mut from: impl BufRead, log: &mut File) -> Result<(Count, Vec<Stri
             .read_until(b'\n', &mut line)
             .map_err(|e| format!("reading output: {e}"))?;
         if n == 0 {
-            return Ok((count, last));
+            return Ok((count, error.unwrap_or(last)));
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         count.read(text);
-        if !text.is_empty() {
-            if last.len() == KEPT {
-                last.remove(0);
-            }
-            last.push(text.to_owned());
+        if error.is_none() && text.starts_with("error") {
+            error = Some(text.to_owned());
+        } else if !text.is_empty() {
+            text.clone_into(&mut last);
         }
-        tell(log, text)?;
+        if successes.hides(text) {
+            writeln!(log, "{text}").map_err(|e| format!("log: {e}"))?;
+        } else {
+            tell(log, text)?;
+        }
+    }
+}
+
+/// The part of the test harness's output that `--show-output` adds: what passing tests printed.
+/// It belongs in the log; on the terminal it would bury everything else.
+#[derive(Debug, Default)]
+struct Successes {
+    inside: bool,
+}
+
+impl Successes {
+    fn hides(&mut self, line: &str) -> bool {
+        match line {
+            "successes:" => self.inside = true,
+            "failures:" => self.inside = false,
+            _ if line.starts_with("test result:") => self.inside = false,
+            _ => {}
+        }
+        self.inside && !line.starts_with("SKIPPED")
     }
 }
 
@@ -196,7 +218,7 @@ pub(crate) fn since(start: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{quote, run};
+    use super::{Successes, quote, run};
     use std::process::Command;
     use std::time::Duration;
 
@@ -214,7 +236,19 @@ mod tests {
         let report = run(command, &mut log(), None).unwrap();
         assert!(!report.success && !report.timed_out);
         assert_eq!(report.count.passed, 3);
-        assert_eq!(report.last[..2], ["one", "two"]);
+        assert!(report.gist.starts_with("test result"));
+    }
+
+    #[test]
+    fn the_gist_is_the_first_error() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "echo warning: x; echo 'error[E1]: y'; echo; echo error: aborting",
+        ]);
+        let report = run(command, &mut log(), None).unwrap();
+        assert!(report.success);
+        assert_eq!(report.gist, "error[E1]: y");
     }
 
     #[test]
@@ -223,6 +257,34 @@ mod tests {
         command.args(["-c", "sleep 600 & sleep 600"]);
         let report = run(command, &mut log(), Some(Duration::from_millis(50))).unwrap();
         assert!(report.timed_out && !report.success);
+    }
+
+    #[test]
+    fn what_passing_tests_printed_is_hidden_but_for_what_was_skipped() {
+        let mut successes = Successes::default();
+        let shown: Vec<&str> = [
+            "test a ... ok",
+            "successes:",
+            "---- a stdout ----",
+            "noise",
+            "SKIPPED: no namespaces",
+            "successes:",
+            "    a",
+            "failures:",
+            "test result: FAILED",
+        ]
+        .into_iter()
+        .filter(|line| !successes.hides(line))
+        .collect();
+        assert_eq!(
+            shown,
+            [
+                "test a ... ok",
+                "SKIPPED: no namespaces",
+                "failures:",
+                "test result: FAILED"
+            ]
+        );
     }
 
     #[test]

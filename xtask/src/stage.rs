@@ -111,7 +111,7 @@ pub(crate) fn why(report: &Report, minutes: u64) -> String {
     if report.count.failed > 0 {
         return format!("{} tests failed", report.count.failed);
     }
-    report.last.last().cloned().unwrap_or_default()
+    report.gist.clone()
 }
 
 /// One finished stage.
@@ -215,6 +215,9 @@ pub(crate) fn finish(sum: &Count, broken: u64) {
     println!();
     for failure in &sum.failures {
         println!("failed: {failure}");
+    }
+    for reason in &sum.skipped {
+        println!("{reason}");
     }
     if sum.ignored > 0 {
         println!("{} tests are marked to be left out", sum.ignored);

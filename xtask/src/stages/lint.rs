@@ -10,8 +10,12 @@ pub(crate) const FORMAT: Stage = Stage {
     name: "fmt",
     question: "Is it formatted?",
     run: |desk| {
-        let command = command(desk, &["fmt", "--all", "--check"]);
-        desk.expect(command, 2, "")
+        let words = ["fmt", "--all", "--check", "--", "--color", "never"];
+        let command = command(desk, &words);
+        Ok(match desk.expect(command, 2, "")? {
+            Answer::No(_) => Answer::No("`cargo fmt --all` would change it".to_owned()),
+            answer => answer,
+        })
     },
 };
 

@@ -18,12 +18,7 @@ const MINUTES: u64 = 18;
 pub(crate) fn command(arguments: &[String]) -> Result<bool, String> {
     let context = Context::here()?;
     let mut desk = Desk::new(&context, "test")?;
-    let rest = match arguments.split_first() {
-        Some((first, rest)) if first == "--" => rest,
-        Some(_) => arguments,
-        None => &[],
-    };
-    let answer = test(&mut desk, rest)?;
+    let answer = test(&mut desk, arguments)?;
     let ok = !matches!(answer, Answer::No(_));
     finish(&desk.count, u64::from(!ok && desk.count.failed == 0));
     Ok(ok)
@@ -44,6 +39,8 @@ fn test(desk: &mut Desk<'_>, arguments: &[String]) -> Result<Answer, String> {
         .args(["test", "--workspace", "--exclude", "lvs-fuzz"])
         .arg("--no-fail-fast")
         .args(arguments)
+        // What a passing test printed goes to the log, and may say that it did nothing.
+        .args(["--", "--show-output"])
         .env("INSTA_UPDATE", "no")
         // `require`: a test that cannot have its network fails. `off`: it says so and returns.
         .env(
@@ -52,12 +49,12 @@ fn test(desk: &mut Desk<'_>, arguments: &[String]) -> Result<Answer, String> {
         );
     let report = desk.run(command, MINUTES)?;
     let counted = format!("{} tests", desk.count.passed);
-    // Says it again where it is read: after thousands of lines.
     Ok(match (report.success, left_out) {
         (false, _) => Answer::No(why(&report, MINUTES)),
         (true, None) => Answer::Yes(counted),
         (true, Some(reason)) => {
-            let note = format!("{counted}; end to end LEFT OUT: {reason}");
+            // Said again where it is read: after thousands of lines.
+            let note = format!("{counted}; LEFT OUT: the end-to-end tests; {reason}");
             desk.say(&note)?;
             Answer::Yes(note)
         }
