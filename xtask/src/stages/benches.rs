@@ -42,10 +42,12 @@ fn smoke(desk: &mut Desk<'_>) -> Result<Answer, String> {
     }
     let mut failed = Vec::new();
     for bench in &targets {
-        // `cargo test` and not `cargo bench`: the profile of the tests, whose results are there.
+        // `cargo test` and not `cargo bench`, and the workspace instead of the package: what the
+        // tests have built is used again, with the same profile and the same features.
         let mut command = cargo(&desk.context.root);
         command
-            .args(["test", "-p", PACKAGE, "--bench", &bench.name])
+            .args(["test", "--workspace", "--exclude", "lvs-fuzz"])
+            .args(["--bench", &bench.name])
             .args(["--", smoke_word(bench)?]);
         let report = desk.run(command, MINUTES)?;
         if !report.success {
