@@ -9,8 +9,8 @@ use crate::plan;
 use crate::rules::{Destination, History, Rules, Service};
 use lvs_conn::DestinationId;
 use lvs_core::{
-    DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey, ServiceSpec,
-    TunnelKind,
+    DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
+    ServiceSpec, TunnelKind,
 };
 use lvs_sched::{Backend, Pool};
 use std::sync::Arc;
@@ -70,7 +70,11 @@ impl Director {
     ///
     /// # Errors
     /// [`RuleError::NoSuchService`], [`RuleError::DestinationExists`], or a value that cannot be.
-    pub fn add_destination(&self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+    pub fn add_destination(
+        &self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
         self.perform(&Operation::AddDestination(*key, *spec))
     }
 
@@ -78,7 +82,11 @@ impl Director {
     ///
     /// # Errors
     /// [`RuleError::NoSuchService`], [`RuleError::NoSuchDestination`], or a value that cannot be.
-    pub fn edit_destination(&self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+    pub fn edit_destination(
+        &self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
         self.perform(&Operation::EditDestination(*key, *spec))
     }
 
@@ -86,7 +94,11 @@ impl Director {
     ///
     /// # Errors
     /// [`RuleError::NoSuchService`], [`RuleError::NoSuchDestination`].
-    pub fn delete_destination(&self, key: &ServiceKey, endpoint: Endpoint) -> Result<(), RuleError> {
+    pub fn delete_destination(
+        &self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
         self.perform(&Operation::DeleteDestination(*key, endpoint))
     }
 
@@ -154,7 +166,11 @@ struct Edit<'a> {
 impl<'a> Edit<'a> {
     fn new(director: &'a Director, control: &'a mut Control) -> Self {
         let rules = Rules::clone(&director.rules.load());
-        Self { director, control, rules }
+        Self {
+            director,
+            control,
+            rules,
+        }
     }
 
     fn publish(self) {
@@ -173,7 +189,10 @@ impl<'a> Edit<'a> {
     }
 
     fn service(&self, key: &ServiceKey) -> Result<Service, RuleError> {
-        let service = self.rules.service(key).ok_or(RuleError::NoSuchService(*key))?;
+        let service = self
+            .rules
+            .service(key)
+            .ok_or(RuleError::NoSuchService(*key))?;
         Ok(Service::clone(service))
     }
 
@@ -208,8 +227,11 @@ impl<'a> Edit<'a> {
 
     fn delete_service(&mut self, key: &ServiceKey) -> Result<(), RuleError> {
         let service = self.service(key)?;
-        let endpoints: Vec<_> =
-            self.rules.destinations_in(&service).map(|destination| destination.spec.endpoint).collect();
+        let endpoints: Vec<_> = self
+            .rules
+            .destinations_in(&service)
+            .map(|destination| destination.spec.endpoint)
+            .collect();
         for endpoint in endpoints {
             self.delete_destination(key, endpoint)?;
         }
@@ -219,7 +241,11 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    fn add_destination(&mut self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+    fn add_destination(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
         let spec = &check_destination(key, spec)?;
         let mut service = self.service(key)?;
         if self.rules.destination_at(&service, spec.endpoint).is_some() {
@@ -234,7 +260,11 @@ impl<'a> Edit<'a> {
                 if Arc::ptr_eq(&service.history, &old.service_history) {
                     service_history.departed = service_history.departed - (now - history.birth);
                 } else {
-                    *history = History { birth: now, zero: now, ..History::default() };
+                    *history = History {
+                        birth: now,
+                        zero: now,
+                        ..History::default()
+                    };
                 }
                 drop((history, service_history));
                 Destination {
@@ -250,7 +280,8 @@ impl<'a> Edit<'a> {
         backend.set_thresholds(spec.thresholds);
         backend.set_available(true);
         service.pool.add(Arc::clone(backend));
-        self.rules.put_destination(destination.id.index, Some(Arc::new(destination)));
+        self.rules
+            .put_destination(destination.id.index, Some(Arc::new(destination)));
         self.rules.put_service(service);
         Ok(())
     }
@@ -272,33 +303,53 @@ impl<'a> Edit<'a> {
         };
         self.control.generation = self.control.generation.wrapping_add(1);
         Ok(Destination {
-            id: DestinationId { index, generation: self.control.generation },
+            id: DestinationId {
+                index,
+                generation: self.control.generation,
+            },
             service: service.key,
             spec: *spec,
-            backend: Arc::new(Backend::new(index, spec.endpoint, spec.weight, spec.thresholds)),
+            backend: Arc::new(Backend::new(
+                index,
+                spec.endpoint,
+                spec.weight,
+                spec.thresholds,
+            )),
             counters: self.director.sharded(),
             history: Arc::default(),
             service_history: Arc::clone(&service.history),
         })
     }
 
-    fn edit_destination(&mut self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+    fn edit_destination(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
         let spec = &check_destination(key, spec)?;
         let mut service = self.service(key)?;
         let old = self
             .rules
             .destination_at(&service, spec.endpoint)
             .ok_or(RuleError::NoSuchDestination(*key, spec.endpoint))?;
-        let destination = Destination { spec: *spec, ..Destination::clone(old) };
+        let destination = Destination {
+            spec: *spec,
+            ..Destination::clone(old)
+        };
         destination.backend.set_weight(spec.weight);
         destination.backend.set_thresholds(spec.thresholds);
         service.pool.updated(destination.id.index);
-        self.rules.put_destination(destination.id.index, Some(Arc::new(destination)));
+        self.rules
+            .put_destination(destination.id.index, Some(Arc::new(destination)));
         self.rules.put_service(service);
         Ok(())
     }
 
-    fn delete_destination(&mut self, key: &ServiceKey, endpoint: Endpoint) -> Result<(), RuleError> {
+    fn delete_destination(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
         let mut service = self.service(key)?;
         let destination = Arc::clone(
             self.rules
@@ -307,7 +358,8 @@ impl<'a> Edit<'a> {
         );
         destination.backend.set_available(false);
         service.pool.remove(destination.id.index);
-        service.history.lock().departed += destination.counters.sum() - destination.history.lock().birth;
+        service.history.lock().departed +=
+            destination.counters.sum() - destination.history.lock().birth;
         // The index keeps the destination until no connection holds it: `Director::tick`.
         self.control.trash.push(destination);
         self.rules.put_service(service);
@@ -325,8 +377,14 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
         return Err(unknown_scheduler(spec));
     }
     match spec.key {
-        ServiceKey::Endpoint { protocol: Protocol::Tcp | Protocol::Udp, .. } => {}
-        ServiceKey::Endpoint { protocol: Protocol::Sctp, .. } => {
+        ServiceKey::Endpoint {
+            protocol: Protocol::Tcp | Protocol::Udp,
+            ..
+        } => {}
+        ServiceKey::Endpoint {
+            protocol: Protocol::Sctp,
+            ..
+        } => {
             return Err(RuleError::Unsupported("SCTP"));
         }
         ServiceKey::Endpoint { .. } => {
@@ -339,10 +397,14 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
     }
     if let Some(persistence) = spec.persistence {
         if !(1..=MAX_PERSISTENCE).contains(&persistence.timeout) {
-            return Err(RuleError::OutOfRange("a persistence timeout is 1 to 2678400 seconds"));
+            return Err(RuleError::OutOfRange(
+                "a persistence timeout is 1 to 2678400 seconds",
+            ));
         }
         if spec.key.family() == Family::V6 && !(1..=128).contains(&persistence.netmask) {
-            return Err(RuleError::Invalid("an IPv6 persistence mask is 1 to 128 bits"));
+            return Err(RuleError::Invalid(
+                "an IPv6 persistence mask is 1 to 128 bits",
+            ));
         }
         return Err(RuleError::Unsupported("persistence"));
     }
@@ -362,14 +424,18 @@ pub(crate) fn check_destination(
         return Err(RuleError::OutOfRange("a weight is 0 to 2147483647"));
     }
     if spec.thresholds.lower > spec.thresholds.upper {
-        return Err(RuleError::OutOfRange("the lower threshold is above the upper one"));
+        return Err(RuleError::OutOfRange(
+            "the lower threshold is above the upper one",
+        ));
     }
     if spec.thresholds.upper > MAX_WEIGHT {
         return Err(RuleError::OutOfRange("a threshold is 0 to 2147483647"));
     }
     let addr = spec.endpoint.addr;
     if !addr.is_unicast() {
-        return Err(RuleError::Invalid("the address of a destination is a unicast one"));
+        return Err(RuleError::Invalid(
+            "the address of a destination is a unicast one",
+        ));
     }
     if addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
         return Err(RuleError::Invalid(
@@ -378,12 +444,12 @@ pub(crate) fn check_destination(
     }
     match (spec.method, spec.tunnel) {
         (ForwardMethod::FullNat, _) => Err(RuleError::Unsupported("FULLNAT")),
-        (ForwardMethod::Bypass, _) => {
-            Err(RuleError::Invalid("bypass is a setting of the director, not a method"))
-        }
-        (_, TunnelKind::Gue { port: 0, .. }) => {
-            Err(RuleError::Invalid("a GUE tunnel needs a port from 1 to 65535"))
-        }
+        (ForwardMethod::Bypass, _) => Err(RuleError::Invalid(
+            "bypass is a setting of the director, not a method",
+        )),
+        (_, TunnelKind::Gue { port: 0, .. }) => Err(RuleError::Invalid(
+            "a GUE tunnel needs a port from 1 to 65535",
+        )),
         _ => Ok(effective(key, spec)),
     }
 }
@@ -391,7 +457,13 @@ pub(crate) fn check_destination(
 fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {
     match key {
         ServiceKey::Endpoint { vip, .. } if spec.method != ForwardMethod::Masquerade => {
-            DestinationSpec { endpoint: Endpoint { port: vip.port, ..spec.endpoint }, ..*spec }
+            DestinationSpec {
+                endpoint: Endpoint {
+                    port: vip.port,
+                    ..spec.endpoint
+                },
+                ..*spec
+            }
         }
         _ => *spec,
     }

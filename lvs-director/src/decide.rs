@@ -6,7 +6,7 @@ use crate::route::{Routes, Way};
 use crate::rules::{Destination, Rules};
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
-use lvs_conn::{Conn, Direction, Event, Guard, Hit, Timeouts, Activity};
+use lvs_conn::{Activity, Conn, Direction, Event, Guard, Hit, Timeouts};
 use lvs_core::{DropReason, Endpoint, ForwardMethod, Protocol, Tick, state::tcp};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
@@ -26,7 +26,12 @@ pub(crate) struct Decider<'a, 'g, R> {
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
-    pub(crate) fn decide(&mut self, frame: &mut Frame<'_>, packet: &Packet, hit: Option<Hit<'g>>) -> Verdict {
+    pub(crate) fn decide(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        hit: Option<Hit<'g>>,
+    ) -> Verdict {
         match packet.kind {
             Kind::Tcp | Kind::Udp | Kind::Sctp if packet.fragment == Fragment::Later => {
                 if self.rules.is_vip(packet.flow.dst.addr) {
@@ -41,8 +46,14 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                     hit => hit,
                 };
                 match hit {
-                    Some(Hit { conn, direction: Direction::FromServer }) => self.reply(frame, packet, conn),
-                    Some(Hit { conn, direction: Direction::FromClient }) => self.request(frame, packet, conn),
+                    Some(Hit {
+                        conn,
+                        direction: Direction::FromServer,
+                    }) => self.reply(frame, packet, conn),
+                    Some(Hit {
+                        conn,
+                        direction: Direction::FromClient,
+                    }) => self.request(frame, packet, conn),
                     None => self.begin(frame, packet),
                 }
             }
@@ -91,7 +102,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         // What ordinary forwarding refuses never reaches the connection (3.7).
         if packet.ttl <= 1 {
-            return self.router_problem(frame, packet, IcmpProblem::TimeExceeded, DropReason::TtlExpired);
+            return self.router_problem(
+                frame,
+                packet,
+                IcmpProblem::TimeExceeded,
+                DropReason::TtlExpired,
+            );
         }
         match self.routes.way(conn.client().addr) {
             Way::Forward(route) => {
@@ -108,14 +124,19 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
                 Verdict::ToHost
             }
-            Way::Unreachable => {
-                self.router_problem(frame, packet, IcmpProblem::HostUnreachable, DropReason::NoRoute)
-            }
+            Way::Unreachable => self.router_problem(
+                frame,
+                packet,
+                IcmpProblem::HostUnreachable,
+                DropReason::NoRoute,
+            ),
         }
     }
 
     fn count_reply(&self, packet: &Packet, conn: Conn<'g>) {
-        let Some(destination) = self.rules.destination_of(conn.dest()) else { return };
+        let Some(destination) = self.rules.destination_of(conn.dest()) else {
+            return;
+        };
         if destination.backend.is_available()
             && let Some(counters) = destination.counters.of(self.worker)
         {
@@ -125,13 +146,22 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     /// Moves the state machine, and the counts of the destination with it (2.11).
-    fn advance(&self, packet: &Packet, conn: Conn<'g>, direction: Direction, destination: &Destination) {
+    fn advance(
+        &self,
+        packet: &Packet,
+        conn: Conn<'g>,
+        direction: Direction,
+        destination: &Destination,
+    ) {
         let event = match packet.kind {
             Kind::Tcp => Event::tcp(packet.tcp_flags.0),
             Kind::Udp => Event::Udp,
             _ => Event::Sctp(packet.sctp_chunk),
         };
-        match conn.advance(direction, event, self.now, self.timeouts).activity {
+        match conn
+            .advance(direction, event, self.now, self.timeouts)
+            .activity
+        {
             Some(Activity::Activated) => destination.backend.activated(),
             Some(Activity::Deactivated) => destination.backend.deactivated(),
             None => {}
@@ -149,7 +179,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             // Only what a service of this port would take is kept from the host.
             let claimed = packet.kind != Kind::IcmpEchoRequest
                 && self.rules.service_at(flow.protocol, flow.dst).is_some();
-            return if claimed { Verdict::ToHost } else { Verdict::Pass };
+            return if claimed {
+                Verdict::ToHost
+            } else {
+                Verdict::Pass
+            };
         }
         if packet.kind != Kind::IcmpEchoRequest && self.rules.is_server(flow.protocol, flow.src) {
             return Verdict::ToHost;
@@ -226,7 +260,9 @@ fn is_reused(packet: &Packet, conn: Conn<'_>) -> bool {
 /// Whether a packet may begin a connection (4.2): TCP only with SYN and without RST.
 pub(crate) fn may_begin(packet: &Packet) -> bool {
     match packet.kind {
-        Kind::Tcp => packet.tcp_flags.contains(TcpFlags::SYN) && !packet.tcp_flags.contains(TcpFlags::RST),
+        Kind::Tcp => {
+            packet.tcp_flags.contains(TcpFlags::SYN) && !packet.tcp_flags.contains(TcpFlags::RST)
+        }
         Kind::Udp => true,
         _ => false,
     }
@@ -235,7 +271,14 @@ pub(crate) fn may_begin(packet: &Packet) -> bool {
 /// Where a connection to `port` of a service goes at its destination (2.6).
 pub(crate) fn server_of(destination: &Destination, port: u16) -> Endpoint {
     let endpoint = destination.spec.endpoint;
-    Endpoint { port: if endpoint.port == 0 { port } else { endpoint.port }, ..endpoint }
+    Endpoint {
+        port: if endpoint.port == 0 {
+            port
+        } else {
+            endpoint.port
+        },
+        ..endpoint
+    }
 }
 
 /// The port from which FTP servers open data connections; such a packet is never scheduled (4.2).
@@ -245,4 +288,3 @@ const FTP_DATA: u16 = 20;
 pub(crate) fn is_ftp_data(packet: &Packet) -> bool {
     packet.flow.protocol == Protocol::Tcp && packet.flow.src.port == FTP_DATA
 }
-

@@ -22,7 +22,10 @@ pub struct DirectorConfig {
 
 impl Default for DirectorConfig {
     fn default() -> Self {
-        Self { connections: 1 << 20, workers: 1 }
+        Self {
+            connections: 1 << 20,
+            workers: 1,
+        }
     }
 }
 
@@ -62,7 +65,10 @@ impl Director {
     /// # Errors
     /// If the connection table cannot have its memory.
     pub fn new(config: &DirectorConfig) -> Result<Arc<Self>, TableError> {
-        let table = Table::new(&TableConfig { capacity: config.connections, ..TableConfig::default() })?;
+        let table = Table::new(&TableConfig {
+            capacity: config.connections,
+            ..TableConfig::default()
+        })?;
         let workers = config.workers.max(1);
         Ok(Arc::new(Self {
             table: Arc::new(table),
@@ -97,7 +103,10 @@ impl Director {
     /// How many packets all workers have dropped, by reason; reasons that never occurred included.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|reason| {
-            (*reason, self.drops.iter().map(|worker| worker.read(*reason)).sum())
+            (
+                *reason,
+                self.drops.iter().map(|worker| worker.read(*reason)).sum(),
+            )
         })
     }
 

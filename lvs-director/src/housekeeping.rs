@@ -2,15 +2,16 @@
 
 use crate::director::Director;
 use crate::rules::Rules;
-use lvs_core::{Tick, state};
 use lvs_conn::Conn;
+use lvs_core::{Tick, state};
 
 impl Director {
     /// Ends connections whose time is over, looking at no more than `budget` of them; answers how
     /// many it ended. To be called often, by one thread.
     pub fn collect(&self, now: Tick, budget: usize) -> usize {
         let rules = self.rules.load();
-        self.table.collect(now, budget, &mut |conn| ended(&rules, conn))
+        self.table
+            .collect(now, budget, &mut |conn| ended(&rules, conn))
     }
 
     /// Housekeeping of the rules, to be called about once a second.
@@ -36,13 +37,19 @@ impl Director {
     pub fn estimate(&self) {
         let rules = self.rules.load();
         for status in self.services() {
-            let Some(service) = rules.service(&status.key) else { continue };
+            let Some(service) = rules.service(&status.key) else {
+                continue;
+            };
             let mut history = service.history.lock();
             let total = status.counters + history.zero;
             history.estimator.sample(total);
             drop(history);
             for destination in rules.destinations_in(service) {
-                destination.history.lock().estimator.sample(destination.counters.sum());
+                destination
+                    .history
+                    .lock()
+                    .estimator
+                    .sample(destination.counters.sum());
             }
         }
     }
@@ -51,6 +58,8 @@ impl Director {
 /// A connection has ended: its destination has one less.
 fn ended(rules: &Rules, conn: &Conn<'_>) {
     if let Some(destination) = rules.destination_of(conn.dest()) {
-        destination.backend.closed(state::is_active(conn.protocol(), conn.state()));
+        destination
+            .backend
+            .closed(state::is_active(conn.protocol(), conn.state()));
     }
 }

@@ -16,7 +16,10 @@ pub(crate) struct RateLimit {
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { tokens: BURST, filled: Tick::default() }
+        Self {
+            tokens: BURST,
+            filled: Tick::default(),
+        }
     }
 }
 
@@ -28,7 +31,9 @@ impl RateLimit {
             self.tokens = self.tokens.saturating_add(new).min(BURST);
             self.filled = now;
         }
-        let Some(left) = self.tokens.checked_sub(1) else { return false };
+        let Some(left) = self.tokens.checked_sub(1) else {
+            return false;
+        };
         self.tokens = left;
         true
     }
@@ -46,7 +51,9 @@ mod tests {
         assert_eq!(allowed, BURST as usize);
         let allowed = (0..10_000).filter(|_| limit.allow(start + 1)).count();
         assert_eq!(allowed, (PER_SECOND / Tick::PER_SECOND) as usize);
-        let allowed = (0..10_000).filter(|_| limit.allow(start + Tick::seconds(60))).count();
+        let allowed = (0..10_000)
+            .filter(|_| limit.allow(start + Tick::seconds(60)))
+            .count();
         assert_eq!(allowed, BURST as usize);
     }
 }

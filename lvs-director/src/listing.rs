@@ -13,14 +13,19 @@ impl Director {
     #[must_use]
     pub fn services(&self) -> Vec<ServiceStatus> {
         let rules = self.rules.load();
-        rules.services().map(|service| status_of_service(&rules, service)).collect()
+        rules
+            .services()
+            .map(|service| status_of_service(&rules, service))
+            .collect()
     }
 
     /// One service with its destinations.
     #[must_use]
     pub fn service(&self, key: &ServiceKey) -> Option<ServiceStatus> {
         let rules = self.rules.load();
-        rules.service(key).map(|service| status_of_service(&rules, service))
+        rules
+            .service(key)
+            .map(|service| status_of_service(&rules, service))
     }
 
     /// What has passed in all, since the start or the last zeroing of everything.
@@ -39,11 +44,15 @@ impl Director {
         let mut control = self.control.lock();
         let rules = self.rules.load();
         let Some(key) = key else {
-            rules.services().for_each(|service| zero_service(&rules, service));
+            rules
+                .services()
+                .for_each(|service| zero_service(&rules, service));
             control.departed = Counters::default();
             return true;
         };
-        let Some(service) = rules.service(key) else { return false };
+        let Some(service) = rules.service(key) else {
+            return false;
+        };
         // The totals keep what the service no longer shows.
         control.departed += total_of_service(&rules, service) - service.history.lock().zero;
         zero_service(&rules, service);
@@ -54,7 +63,8 @@ impl Director {
     /// be missing or be there.
     pub fn connections(&self, now: Tick, mut each: impl FnMut(&ConnectionStatus)) {
         let mut handle = self.table.register();
-        self.table.scan(&mut handle, |conn| each(&status_of_connection(conn, now)));
+        self.table
+            .scan(&mut handle, |conn| each(&status_of_connection(conn, now)));
     }
 
     /// What the host's stack must leave to the director under the present rules.
@@ -63,7 +73,9 @@ impl Director {
         let rules = self.rules.load();
         let mut claims = Claims::default();
         for service in rules.services() {
-            let ServiceKey::Endpoint { protocol, vip } = service.key else { continue };
+            let ServiceKey::Endpoint { protocol, vip } = service.key else {
+                continue;
+            };
             claims.services.push((protocol, vip));
         }
         // Destinations that are gone count as long as connections hold them: their replies are
@@ -76,9 +88,11 @@ impl Director {
 }
 
 fn total_of_service(rules: &Rules, service: &Service) -> Counters {
-    rules.destinations_in(service).fold(service.history.lock().departed, |sum, destination| {
-        sum + destination.counters.sum() - destination.history.lock().birth
-    })
+    rules
+        .destinations_in(service)
+        .fold(service.history.lock().departed, |sum, destination| {
+            sum + destination.counters.sum() - destination.history.lock().birth
+        })
 }
 
 fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
@@ -91,7 +105,10 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
         one_packet: service.one_packet,
         counters,
         rates: service.history.lock().estimator.rates(),
-        destinations: rules.destinations_in(service).map(|d| status_of_destination(d)).collect(),
+        destinations: rules
+            .destinations_in(service)
+            .map(|d| status_of_destination(d))
+            .collect(),
     }
 }
 

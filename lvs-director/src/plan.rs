@@ -19,12 +19,19 @@ impl Outline<'_> {
         let rules = self.rules;
         self.touched.entry(*key).or_insert_with(|| {
             let service = rules.service(key)?;
-            Some(rules.destinations_in(service).map(|found| found.spec.endpoint).collect())
+            Some(
+                rules
+                    .destinations_in(service)
+                    .map(|found| found.spec.endpoint)
+                    .collect(),
+            )
         })
     }
 
     fn existing(&mut self, key: &ServiceKey) -> Result<&mut HashSet<Endpoint>, RuleError> {
-        self.service(key).as_mut().ok_or(RuleError::NoSuchService(*key))
+        self.service(key)
+            .as_mut()
+            .ok_or(RuleError::NoSuchService(*key))
     }
 
     fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
@@ -69,11 +76,16 @@ impl Outline<'_> {
 
 /// The first operation that would be refused.
 pub(crate) fn check(rules: &Rules, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
-    let mut outline = Outline { rules, touched: HashMap::default() };
+    let mut outline = Outline {
+        rules,
+        touched: HashMap::default(),
+    };
     operations
         .iter()
         .enumerate()
-        .try_for_each(|(place, operation)| outline.perform(operation).map_err(|error| (place, error)))
+        .try_for_each(|(place, operation)| {
+            outline.perform(operation).map_err(|error| (place, error))
+        })
 }
 
 /// The operations that make `wanted` of the running rules, leaving alone what is the same in both.
@@ -88,7 +100,9 @@ pub(crate) fn difference<'a>(
             return Err(RuleError::ServiceExists(rule.service.key));
         }
     }
-    let gone = rules.services().filter(|service| !keys.contains(&service.key));
+    let gone = rules
+        .services()
+        .filter(|service| !keys.contains(&service.key));
     operations.extend(gone.map(|service| Operation::DeleteService(service.key)));
     for rule in wanted {
         difference_of_service(rules, rule, &mut operations)?;
@@ -104,7 +118,11 @@ fn difference_of_service<'a>(
     let key = rule.service.key;
     let Some(service) = rules.service(&key) else {
         operations.push(Operation::AddService(rule.service));
-        operations.extend(rule.destinations.iter().map(|spec| Operation::AddDestination(key, *spec)));
+        operations.extend(
+            rule.destinations
+                .iter()
+                .map(|spec| Operation::AddDestination(key, *spec)),
+        );
         return Ok(());
     };
     let running = ServiceSpec {

@@ -8,7 +8,8 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Addr, Counters, DestinationSpec, Endpoint, Family, ForwardMethod, Persistence, Protocol, SchedFlags, ServiceKey,
+    Addr, Counters, DestinationSpec, Endpoint, Family, ForwardMethod, Persistence, Protocol,
+    SchedFlags, ServiceKey,
 };
 use lvs_sched::{Backend, Pool};
 use parking_lot::Mutex;
@@ -36,9 +37,15 @@ pub(crate) struct Destination {
 impl Destination {
     /// The endpoint from which replies come that have to be rewritten, if any have.
     fn rewritten_server(&self) -> Option<(Protocol, Endpoint)> {
-        let ServiceKey::Endpoint { protocol, vip } = self.service else { return None };
+        let ServiceKey::Endpoint { protocol, vip } = self.service else {
+            return None;
+        };
         let endpoint = self.spec.endpoint;
-        let port = if endpoint.port == 0 { vip.port } else { endpoint.port };
+        let port = if endpoint.port == 0 {
+            vip.port
+        } else {
+            endpoint.port
+        };
         (self.spec.method == ForwardMethod::Masquerade)
             .then_some((protocol, Endpoint { port, ..endpoint }))
     }
@@ -108,14 +115,20 @@ impl Rules {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "any bits of the hash will do"
+    )]
     fn bucket(&self, key: &ServiceKey) -> usize {
         self.hasher.hash_one(key) as usize % BUCKETS
     }
 
     /// The service of a packet to `to` (IPVS 0.2, steps 2 and 4 are told apart by the port).
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
-        self.buckets.get(self.bucket(key))?.iter().find(|service| service.key == *key)
+        self.buckets
+            .get(self.bucket(key))?
+            .iter()
+            .find(|service| service.key == *key)
     }
 
     /// Whether any service of the family exists: without one, no packet of it is touched (4.1).
@@ -156,7 +169,8 @@ impl Rules {
     /// The destination of a connection; `None` if it is another one by now.
     #[inline]
     pub(crate) fn destination_of(&self, id: DestinationId) -> Option<&Arc<Destination>> {
-        self.destination(id.index).filter(|destination| destination.id.generation == id.generation)
+        self.destination(id.index)
+            .filter(|destination| destination.id.generation == id.generation)
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
@@ -172,17 +186,28 @@ impl Rules {
         &'a self,
         service: &'a Service,
     ) -> impl Iterator<Item = &'a Arc<Destination>> {
-        service.pool.backends().iter().filter_map(|backend| self.destination(backend.id()))
+        service
+            .pool
+            .backends()
+            .iter()
+            .filter_map(|backend| self.destination(backend.id()))
     }
 
-    pub(crate) fn destination_at(&self, service: &Service, endpoint: Endpoint) -> Option<&Arc<Destination>> {
-        self.destinations_in(service).find(|destination| destination.spec.endpoint == endpoint)
+    pub(crate) fn destination_at(
+        &self,
+        service: &Service,
+        endpoint: Endpoint,
+    ) -> Option<&Arc<Destination>> {
+        self.destinations_in(service)
+            .find(|destination| destination.spec.endpoint == endpoint)
     }
 
     /// Adds a service or replaces the one of the same key.
     pub(crate) fn put_service(&mut self, service: Service) {
         let index = self.bucket(&service.key);
-        let Some(bucket) = self.buckets.get_mut(index) else { return };
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
         let bucket = Arc::make_mut(bucket);
         let key = service.key;
         match bucket.iter_mut().find(|old| old.key == service.key) {
@@ -196,7 +221,9 @@ impl Rules {
 
     pub(crate) fn remove_service(&mut self, key: &ServiceKey) {
         let index = self.bucket(key);
-        let Some(bucket) = self.buckets.get_mut(index) else { return };
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
         let before = bucket.len();
         Arc::make_mut(bucket).retain(|service| service.key != *key);
         if bucket.len() < before {
@@ -235,7 +262,9 @@ impl Rules {
     }
 
     fn count_server(&mut self, destination: Option<&Destination>, added: bool) {
-        let Some(server) = destination.and_then(Destination::rewritten_server) else { return };
+        let Some(server) = destination.and_then(Destination::rewritten_server) else {
+            return;
+        };
         let servers = Arc::make_mut(&mut self.servers);
         let count = servers.entry(server).or_insert(0);
         *count = count.saturating_add_signed(if added { 1 } else { -1 });

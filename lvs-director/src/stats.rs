@@ -68,7 +68,9 @@ impl Sharded {
     }
 
     pub(crate) fn sum(&self) -> Counters {
-        self.0.iter().fold(Counters::default(), |sum, shard| sum + shard.read())
+        self.0
+            .iter()
+            .fold(Counters::default(), |sum, shard| sum + shard.read())
     }
 }
 
@@ -92,7 +94,9 @@ impl Drops {
     }
 
     pub(crate) fn read(&self, reason: DropReason) -> u64 {
-        self.0.get(reason as usize).map_or(0, |counter| counter.load(Relaxed))
+        self.0
+            .get(reason as usize)
+            .map_or(0, |counter| counter.load(Relaxed))
     }
 }
 
@@ -173,7 +177,10 @@ mod tests {
         sharded.of(1).unwrap().packet_out(7);
         sharded.of(0).unwrap().connection();
         let sum = sharded.sum();
-        assert_eq!((sum.conns, sum.in_packets, sum.in_bytes, sum.out_bytes), (1, 2, 150, 7));
+        assert_eq!(
+            (sum.conns, sum.in_packets, sum.in_bytes, sum.out_bytes),
+            (1, 2, 150, 7)
+        );
         assert!(sharded.of(2).is_none());
     }
 }

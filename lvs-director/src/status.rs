@@ -1,7 +1,8 @@
 //! What the control plane shows: services and destinations with their counts.
 
 use lvs_core::{
-    Counters, DestinationSpec, Endpoint, ForwardMethod, Persistence, Protocol, Rates, SchedFlags, ServiceKey,
+    Counters, DestinationSpec, Endpoint, ForwardMethod, Persistence, Protocol, Rates, SchedFlags,
+    ServiceKey,
 };
 
 /// A service as it stands.

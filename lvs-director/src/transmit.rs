@@ -80,7 +80,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let server = destination.spec.endpoint.addr;
         let kind = destination.spec.tunnel;
         let overhead = tunnel::overhead(kind, server.family());
-        let mtu = route.mtu.saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
+        let mtu = route
+            .mtu
+            .saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
         let least = if server.is_v4() { MIN_MTU.0 } else { MIN_MTU.1 };
         if mtu < least {
             return Verdict::Drop(DropReason::TunnelMtu);
@@ -100,7 +102,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             },
         };
         if frame.offload.segmentation.is_some() {
-            return Verdict::ForwardSegments { hop: route.hop, outer };
+            return Verdict::ForwardSegments {
+                hop: route.hop,
+                outer,
+            };
         }
         match outer.encapsulate(frame, packet) {
             Err(reason) => Verdict::Drop(reason),
@@ -133,7 +138,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
 /// The longest IP packet that the frame stands for.
 fn largest_packet(frame: &Frame<'_>, packet: &Packet) -> u32 {
-    let Some(segmentation) = frame.offload.segmentation else { return packet.ip_len() };
+    let Some(segmentation) = frame.offload.segmentation else {
+        return packet.ip_len();
+    };
     /// Where the data offset stands in a TCP header, in units of four bytes in its upper half.
     const DATA_OFFSET: usize = 12;
     let transport = match packet.kind {

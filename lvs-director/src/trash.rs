@@ -23,11 +23,18 @@ struct Trashed {
 
 impl Trash {
     pub(crate) fn push(&mut self, destination: Arc<Destination>) {
-        self.0.push(Trashed { destination, idle_since: None });
+        self.0.push(Trashed {
+            destination,
+            idle_since: None,
+        });
     }
 
     /// Takes back the destination that was deleted from the same service at the same endpoint.
-    pub(crate) fn revive(&mut self, service: &ServiceKey, endpoint: Endpoint) -> Option<Arc<Destination>> {
+    pub(crate) fn revive(
+        &mut self,
+        service: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Option<Arc<Destination>> {
         let index = self.0.iter().position(|trashed| {
             trashed.destination.service == *service && trashed.destination.spec.endpoint == endpoint
         })?;

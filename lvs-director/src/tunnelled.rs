@@ -44,8 +44,19 @@ impl Outer {
     }
 
     /// Puts one packet behind the header.
-    pub(crate) fn encapsulate(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-        tunnel::encapsulate(frame, packet, self.kind, self.source, self.destination, &self.options)
+    pub(crate) fn encapsulate(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        tunnel::encapsulate(
+            frame,
+            packet,
+            self.kind,
+            self.source,
+            self.destination,
+            &self.options,
+        )
     }
 }
 

@@ -74,16 +74,29 @@ impl Worker {
         frames: &mut [Frame<'_>],
         verdicts: &mut [Verdict],
     ) {
-        let Self { director, number, rules, handle, limit, identification, packets } = self;
+        let Self {
+            director,
+            number,
+            rules,
+            handle,
+            limit,
+            identification,
+            packets,
+        } = self;
         let rules: &Rules = rules.load();
-        let Some(drops) = director.drops.get(*number) else { return };
+        let Some(drops) = director.drops.get(*number) else {
+            return;
+        };
         let guard = handle.pin();
         let mut hits: [Option<Hit<'_>>; BATCH] = [None; BATCH];
 
         let mut flows = [Flow::NONE; BATCH];
         let mut count = 0;
-        for (((frame, verdict), packet), flow) in
-            frames.iter().zip(verdicts.iter_mut()).zip(packets.iter_mut()).zip(flows.iter_mut())
+        for (((frame, verdict), packet), flow) in frames
+            .iter()
+            .zip(verdicts.iter_mut())
+            .zip(packets.iter_mut())
+            .zip(flows.iter_mut())
         {
             count += 1;
             *verdict = Verdict::Pass;
@@ -115,8 +128,11 @@ impl Worker {
             identification,
             inserted: false,
         };
-        for (((frame, verdict), packet), hit) in
-            frames.iter_mut().zip(verdicts.iter_mut()).zip(packets.iter()).zip(hits)
+        for (((frame, verdict), packet), hit) in frames
+            .iter_mut()
+            .zip(verdicts.iter_mut())
+            .zip(packets.iter())
+            .zip(hits)
         {
             if let Some(packet) = packet {
                 *verdict = decider.decide(frame, packet, hit);
