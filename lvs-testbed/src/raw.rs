@@ -4,6 +4,7 @@
 //! namespace; use [`Namespace::run`](crate::Namespace::run).
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -153,6 +154,56 @@ pub fn tag(frame: &[u8], protocol: u16, control: u16) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(frame.len().min(12));
     let [p, c] = [protocol.to_be_bytes(), control.to_be_bytes()];
     [addresses, &p, &c, rest].concat()
+}
+
+/// An IP and a UDP header with finished checksums around `payload`: the packet without Ethernet.
+///
+/// Both addresses are of one family. A payload that no packet can carry is cut at 65,000 octets.
+///
+/// ```
+/// let from = "10.0.0.1:5000".parse().unwrap();
+/// let packet = lvs_testbed::raw::udp_packet(from, "10.0.0.2:9".parse().unwrap(), b"hello");
+/// assert_eq!(packet.len(), 20 + 8 + 5);
+/// ```
+#[must_use]
+pub fn udp_packet(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let payload = payload.get(..65_000).unwrap_or(payload);
+    let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
+    let octets = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let addresses = [octets(from), octets(to)].concat();
+    let ports = [from.port(), to.port(), length].map(u16::to_be_bytes);
+    let [ports, length_octets] = [ports.as_flattened(), &length.to_be_bytes()];
+    let checksum = checksum(&[&addresses, &[0, 17], length_octets, ports, payload]);
+    // Zero stands for no checksum (RFC 768).
+    let checksum = if checksum == 0 { 0xffff } else { checksum };
+    let udp = [ports, &checksum.to_be_bytes(), payload].concat();
+    let header = if from.is_ipv6() {
+        let [high, low] = length.to_be_bytes();
+        [&[0x60, 0, 0, 0, high, low, 17, 64], &addresses[..]].concat()
+    } else {
+        let [high, low] = (20 + length).to_be_bytes();
+        let fixed = [0x45, 0, high, low, 0, 0, 0x40, 0, 64, 17];
+        let checksum = self::checksum(&[&fixed, &addresses]);
+        [&fixed[..], &checksum.to_be_bytes(), &addresses].concat()
+    };
+    [header, udp].concat()
+}
+
+/// The Internet checksum (RFC 1071) of parts that, but for the last, have an even length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let total: u32 = words
+        .map(|word| match word {
+            [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+            [high, ..] => u32::from(*high) << 8,
+            [] => 0,
+        })
+        .sum();
+    let folded = (total & 0xffff) + (total >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(0)
 }
 
 pub(crate) fn hardware_address(interface: &str) -> io::Result<[u8; 6]> {

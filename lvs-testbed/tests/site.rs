@@ -6,11 +6,12 @@
     reason = "what a test needs fails by panicking"
 )]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use lvs_testbed::http::HttpClient;
+use lvs_testbed::raw::udp_packet;
 use lvs_testbed::{Site, SiteConfig, Vip, VipPlace};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -135,43 +136,4 @@ fn nat_replies_come_back_through_the_director() {
         let mut http = HttpClient::connect(site.client(), vip, LIMIT).unwrap();
         assert_eq!(http.get_bytes(1_000_000).unwrap().server, "server-2");
     }
-}
-
-/// An IP and a UDP header around `payload`, by plain arithmetic.
-fn udp_packet(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(8 + payload.len()).unwrap();
-    let octets = |address: SocketAddr| match address.ip() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let addresses = [octets(from), octets(to)].concat();
-    let mut udp = [from.port(), to.port(), length, 0]
-        .map(u16::to_be_bytes)
-        .concat();
-    udp.extend_from_slice(payload);
-    let pseudo = [&addresses[..], &[0, 17], &length.to_be_bytes()].concat();
-    let checksum = sum(&[&pseudo, &udp]);
-    udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-    let mut header = if from.is_ipv6() {
-        let [high, low] = length.to_be_bytes();
-        vec![0x60, 0, 0, 0, high, low, 17, 64]
-    } else {
-        let [high, low] = (20 + length).to_be_bytes();
-        vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, 17, 0, 0]
-    };
-    header.extend_from_slice(&addresses);
-    if from.is_ipv4() {
-        let checksum = sum(&[&header]);
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    }
-    [header, udp].concat()
-}
-
-fn sum(parts: &[&[u8]]) -> u16 {
-    let words = parts.iter().flat_map(|part| part.chunks(2));
-    let total: u32 = words
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)])))
-        .sum();
-    let folded = (total & 0xffff) + (total >> 16);
-    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
 }
