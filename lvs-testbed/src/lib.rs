@@ -32,26 +32,32 @@
 
 mod check;
 mod child;
+mod daemon;
 mod decapsulate;
 mod error;
 pub mod http;
+pub mod iperf;
 mod link;
 mod namespace;
 mod offload;
+pub mod program;
 pub mod rate;
 pub mod raw;
 mod route;
 mod site;
 mod spawner;
 mod sysctl;
+mod temporary;
 mod userns;
 
 pub use check::{Missing, check};
 pub use child::Child;
+pub use daemon::{Daemon, DaemonConfig, Rule, Target};
 pub use decapsulate::{DecapsulatedCounts, Decapsulator};
 pub use error::{Error, Result};
 pub use link::{LinkCounters, Veth};
 pub use namespace::Namespace;
 pub use offload::Offload;
 pub use site::{Site, SiteConfig, Vip, VipPlace, Wiring};
+pub use temporary::TemporaryDirectory;
 pub use userns::{enter_user_namespace, has_own_user_namespace, may_make_networks};

@@ -1,10 +1,6 @@
 //! The site works, shown with the kernel as its director: routes for DR, nftables for NAT, a raw
 //! socket for TUN. Nothing of lvsd is here.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "what a test needs fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;

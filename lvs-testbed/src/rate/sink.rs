@@ -46,19 +46,8 @@ impl Sink {
     ///
     /// Without `/proc`.
     pub fn delivered(&self) -> Result<u64> {
-        let file = if self.ipv6 { "snmp6" } else { "snmp" };
-        let text = self
-            .namespace
-            .run(|| fs::read_to_string(format!("/proc/thread-self/net/{file}")))?
-            .map_err(Error::io("read the UDP counters"))?;
-        let read = |name: &str| {
-            if self.ipv6 {
-                v6_counter(&text, name)
-            } else {
-                v4_counter(&text, name)
-            }
-        };
-        Ok(read("InErrors") - read("InCsumErrors"))
+        let [refused, damaged] = self.counters(["InErrors", "InCsumErrors"])?;
+        Ok(refused - damaged)
     }
 
     /// Packets that have come in with a wrong checksum.
@@ -67,16 +56,21 @@ impl Sink {
     ///
     /// Without `/proc`.
     pub fn damaged(&self) -> Result<u64> {
-        let file = if self.ipv6 { "snmp6" } else { "snmp" };
+        let [damaged] = self.counters(["InCsumErrors"])?;
+        Ok(damaged)
+    }
+
+    fn counters<const N: usize>(&self, names: [&str; N]) -> Result<[u64; N]> {
+        let (file, find): (_, fn(&str, &str) -> u64) = if self.ipv6 {
+            ("snmp6", v6_counter)
+        } else {
+            ("snmp", v4_counter)
+        };
         let text = self
             .namespace
             .run(|| fs::read_to_string(format!("/proc/thread-self/net/{file}")))?
             .map_err(Error::io("read the UDP counters"))?;
-        Ok(if self.ipv6 {
-            v6_counter(&text, "InCsumErrors")
-        } else {
-            v4_counter(&text, "InCsumErrors")
-        })
+        Ok(names.map(|name| find(&text, name)))
     }
 }
 
