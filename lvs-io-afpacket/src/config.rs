@@ -82,8 +82,9 @@ pub struct PortConfig {
     pub transmit_slot_size: usize,
     /// Bytes that may be on their way out.
     pub send_buffer: usize,
-    /// Hand frames to the driver past the queueing discipline (and past `tcpdump`'s tap and the
-    /// egress filters).
+    /// Hand frames to the driver past the queueing discipline, and with it past traffic control,
+    /// the egress filters and `tcpdump`. Ends by itself when the driver refuses a frame that the
+    /// discipline would have kept, or cut for it.
     pub qdisc_bypass: bool,
     /// Share the interface's frames with other ports.
     pub fanout: Option<Fanout>,

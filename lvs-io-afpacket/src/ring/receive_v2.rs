@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use lvs_core::DropReason;
 use lvs_packet::{Frame, Offload};
 
-use super::{Frames, Refused, insert_vlan, reserve_for};
+use super::{Frames, Refused, VLAN_TAG, insert_vlan, reserve_for};
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};
 use crate::socket::Socket;
@@ -80,7 +80,7 @@ impl RingV2 {
             });
         }
         let memory = map(socket, bytes)?;
-        let headroom = config.headroom.clamp(64, 4096).next_multiple_of(64);
+        let headroom = (config.headroom.clamp(64, 4096) + VLAN_TAG).next_multiple_of(64);
         let large_size = (headroom + LARGEST).next_multiple_of(64);
         Ok(Self {
             memory,
