@@ -3,6 +3,7 @@
 //! Receive rings lend frames in place and take them back; the transmit ring takes copies. Nothing
 //! here blocks, allocates after opening, or knows what a frame means.
 
+mod layout;
 mod receive_v2;
 mod receive_v3;
 mod transmit;

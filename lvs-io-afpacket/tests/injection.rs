@@ -38,12 +38,12 @@ fn a_datagram_reaches_a_socket_of_the_host_with_its_sender() {
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
         let mut injector = Injector::open().unwrap();
-        for payload in [0, 40, 1400] {
-            let (bytes, offload) = ipv4(17, [1000, 80], payload, None);
+        for (payload, vlan) in [(0, None), (40, Some(100)), (1400, None)] {
+            let (bytes, offload) = ipv4(17, [1000, 80], payload, vlan);
             inject(&mut injector, &bytes, offload);
             let mut buffer = [0; 2000];
             let (length, from) = socket.recv_from(&mut buffer).unwrap();
-            assert_eq!(buffer[..length], bytes[42..]);
+            assert_eq!(buffer[..length], bytes[bytes.len() - payload..]);
             assert_eq!(from.to_string(), "10.0.0.1:1000");
             assert_eq!(ADDRESSES[0], [10, 0, 0, 1]);
         }

@@ -27,15 +27,15 @@ fn a_full_ring_is_counted() {
         };
         let [mut near, mut far] = open(pair, &config);
         let (bytes, offload) = ipv4(17, [1, 2], 40, None);
-        for _ in 0..200 {
+        for _ in 0..400 {
             near.sender.send(&bytes, &offload).unwrap();
         }
         near.sender.flush().unwrap();
-        assert_eq!(receive(&mut far.receiver, 64).len(), 64);
+        assert_eq!(receive(&mut far.receiver, 124).len(), 124);
         let statistics = far.receiver.statistics();
         assert_eq!(
             (statistics.kernel_frames, statistics.kernel_drops),
-            (200, 136)
+            (400, 276)
         );
         // Accumulated, and working again.
         near.sender.send(&bytes, &offload).unwrap();
@@ -44,11 +44,11 @@ fn a_full_ring_is_counted() {
         let statistics = far.receiver.statistics();
         assert_eq!(
             (statistics.kernel_frames, statistics.kernel_drops),
-            (201, 136)
+            (401, 276)
         );
         assert_eq!(
             (statistics.frames, statistics.bytes),
-            (65, 65 * bytes.len() as u64)
+            (125, 125 * bytes.len() as u64)
         );
     });
 }

@@ -91,7 +91,7 @@ pub fn layouts(ifindex: u32) -> Vec<PortConfig> {
     vec![
         config.clone(),
         PortConfig {
-            receive_slot_size: 65_536,
+            receive_slot_size: 66_000,
             receive_slots: 512,
             ..config.clone()
         },
