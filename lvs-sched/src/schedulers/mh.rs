@@ -184,3 +184,84 @@ impl Scheduler for Maglev {
         self.0.size() as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Backend;
+    use lvs_core::{Addr, Endpoint, Thresholds};
+
+    /// IPVS 1.11: 10.1.0.1, .2, .3 added in this order.
+    fn list(weights: [u32; 3]) -> Vec<Arc<Backend>> {
+        [1u32, 2, 3]
+            .into_iter()
+            .zip(weights)
+            .map(|(n, weight)| {
+                let endpoint = Endpoint::new(Addr::from_v4_bits(0x0a01_0000 + n), 80);
+                Backend::new(n, endpoint, weight, Thresholds::default())
+            })
+            .rev()
+            .collect()
+    }
+
+    fn slots(weights: [u32; 3]) -> Vec<u32> {
+        let list = list(weights);
+        let table = Table::new(&list, 12);
+        (0..table.size())
+            .map(|slot| list[table.owner(slot).unwrap()].id())
+            .collect()
+    }
+
+    fn totals(slots: &[u32]) -> [usize; 3] {
+        [1, 2, 3].map(|n| slots.iter().filter(|&&owner| owner == n).count())
+    }
+
+    fn letters(text: &str) -> Vec<u32> {
+        text.bytes()
+            .filter(u8::is_ascii_uppercase)
+            .map(|letter| u32::from(letter - b'A') + 1)
+            .collect()
+    }
+
+    #[test]
+    fn permutations_of_the_worked_example() {
+        let of = |taker: &Taker| (taker.slot, taker.skip);
+        let takers = takers(&list([1, 1, 1]), 4093, 6);
+        let orders: Vec<_> = takers.iter().map(of).collect();
+        assert_eq!(orders, [(2424, 45), (2769, 572), (310, 1461)]);
+    }
+
+    #[test]
+    fn tables_of_the_worked_example() {
+        let equal = slots([1, 1, 1]);
+        assert_eq!(
+            equal[..24],
+            letters("C C C A C B C B C A B A C A C A C A C B B B B B")
+        );
+        assert_eq!(totals(&equal), [1364, 1364, 1365]);
+        let weighted = slots([3, 1, 2]);
+        assert_eq!(
+            weighted[..24],
+            letters("C C A A C C C A C A B A C A C A C A C B C A B B")
+        );
+        assert_eq!(totals(&weighted), [2046, 682, 1365]);
+        assert_eq!(totals(&slots([200, 100, 1])), [2689, 1350, 54]);
+    }
+
+    #[test]
+    fn quiesced_backends_keep_their_slots() {
+        let list = list([3, 1, 2]);
+        let before = Table::new(&list, 12);
+        list[0].set_weight(0);
+        assert_eq!(Table::new(&list, 12).slots, before.slots);
+        list[0].reset_weight(0);
+        let table = Table::new(&list, 12);
+        assert!((0..4093).all(|slot| table.owner(slot) != Some(0)));
+    }
+
+    #[test]
+    fn weights_share_no_slot_when_all_are_zero() {
+        let table = Table::new(&list([0, 0, 0]), 12);
+        assert!(table.is_empty() && table.owner(0).is_none());
+    }
+}

@@ -15,6 +15,8 @@
     reason = "a model in tests: plain code first"
 )]
 
+pub mod duel;
+
 use lvs_core::{Addr, Endpoint, Thresholds};
 use std::collections::BTreeMap;
 
@@ -303,7 +305,13 @@ impl Model {
     fn deal(&mut self, hook: &str) {
         match self.scheduler.as_str() {
             "dh" if hook != "upd" => {
-                self.table = self.servers.iter().map(|s| s.id).cycle().take(256).collect();
+                self.table = self
+                    .servers
+                    .iter()
+                    .map(|s| s.id)
+                    .cycle()
+                    .take(256)
+                    .collect();
             }
             "sh" => {
                 self.table.clear();
@@ -332,7 +340,11 @@ impl Model {
         while (m / g) >> fls != 0 {
             fls += 1;
         }
-        let rshift = if fls > weight_bits { fls - weight_bits } else { 0 };
+        let rshift = if fls > weight_bits {
+            fls - weight_bits
+        } else {
+            0
+        };
         let mut orders: Vec<_> = self
             .servers
             .iter()
