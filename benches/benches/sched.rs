@@ -6,7 +6,6 @@
 //! the same choices; beside `wrr` the loop that the reference describes.
 //!
 //! `cargo bench -p lvs-benches --bench sched`; `-- wlc/1024` for some of it.
-#![expect(missing_docs, reason = "criterion's macros")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,12 +22,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SIZES: [u32; 4] = [4, 64, 1024, 16_384];
-/// A choice of these depends on nothing that a connection changes.
-const FIXED: [&str; 7] = ["rr", "wrr", "dh", "sh", "mh", "fo", "none"];
+/// A choice of these takes as long whatever the connections (`ovf`: as long as the first has room).
+const FIXED: [&str; 9] = ["rr", "wrr", "dh", "sh", "mh", "fo", "ovf", "twos", "none"];
 /// What a connection changes matters to these.
-const BY_LOAD: [&str; 10] = [
-    "lc", "wlc", "sed", "nq", "ovf", "twos", "p2c", "mhbl", "lblc", "lblcr",
-];
+const BY_LOAD: [&str; 8] = ["lc", "wlc", "sed", "nq", "p2c", "mhbl", "lblc", "lblcr"];
 
 fn weight(n: u32) -> u32 {
     n % 7 + 1

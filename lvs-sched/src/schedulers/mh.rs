@@ -22,19 +22,21 @@ use lvs_core::SchedFlags;
 const PRIMES: [u32; 10] = [
     251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131_071,
 ];
-const FREE: u32 = u32::MAX;
+const FREE: u16 = u16::MAX;
 
 /// The slots: who has which.
 #[derive(Debug)]
 pub(crate) struct Table {
-    slots: Box<[u32]>,
+    slots: Box<[u16]>,
     index: u8,
     size: u32,
+    /// 2^64 / `size`, rounded up: a remainder by two products (Lemire, Kaser and Kurz, 2019).
+    inverse: u64,
 }
 
 /// What a backend takes at a time, and where it will look next.
 struct Taker {
-    at: u32,
+    at: u16,
     turns: u32,
     slot: u32,
     skip: u32,
@@ -51,7 +53,12 @@ impl Table {
         } else {
             deal(takers, size)
         };
-        Self { slots, index, size }
+        Self {
+            slots,
+            index,
+            size,
+            inverse: u64::MAX / u64::from(size) + 1,
+        }
     }
 
     pub(crate) const fn index(&self) -> u8 {
@@ -65,13 +72,23 @@ impl Table {
     /// The slot of a value.
     #[inline]
     pub(crate) fn slot(&self, value: u32) -> u32 {
-        siphash(value, OFFSET_KEY) % self.size
+        let fraction = self
+            .inverse
+            .wrapping_mul(u64::from(siphash(value, OFFSET_KEY)));
+        #[expect(clippy::cast_possible_truncation, reason = "less than the size")]
+        let slot = ((u128::from(fraction) * u128::from(self.size)) >> 64) as u32;
+        slot
     }
 
     /// Who has a slot.
     #[inline]
     pub(crate) fn owner(&self, slot: u32) -> Option<usize> {
-        self.slots.get(slot as usize).map(|&at| at as usize)
+        self.slots.get(slot as usize).copied().map(usize::from)
+    }
+
+    /// How many backends there is room for: one a slot, and no more than a slot can name.
+    pub(crate) fn capacity(&self) -> usize {
+        (self.size as usize).min(usize::from(FREE))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,7 +101,7 @@ fn takers(list: &List, size: u32, weight_bits: u32) -> Vec<Taker> {
     let divisor = weights.iter().fold(0, |g, &w| gcd(g, w)).max(1);
     let max = weights.iter().copied().max().unwrap_or(0);
     let shift = (u32::BITS - (max / divisor).leading_zeros()).saturating_sub(weight_bits);
-    (0u32..)
+    (0..FREE)
         .zip(list)
         .zip(weights)
         .filter(|&(_, weight)| weight != 0)
@@ -101,7 +118,7 @@ fn takers(list: &List, size: u32, weight_bits: u32) -> Vec<Taker> {
         .collect()
 }
 
-fn deal(mut takers: Vec<Taker>, size: u32) -> Box<[u32]> {
+fn deal(mut takers: Vec<Taker>, size: u32) -> Box<[u16]> {
     let mut slots = vec![FREE; size as usize].into_boxed_slice();
     // A bit per slot stays in the nearest cache while the table does not.
     let mut taken = vec![0u64; (size as usize).div_ceil(64)];
@@ -181,7 +198,7 @@ impl Scheduler for Maglev {
     }
 
     fn capacity(&self) -> usize {
-        self.0.size() as usize
+        self.0.capacity()
     }
 }
 

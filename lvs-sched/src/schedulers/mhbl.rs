@@ -118,6 +118,6 @@ impl Scheduler for Bounded {
     }
 
     fn capacity(&self) -> usize {
-        self.table.size() as usize
+        self.table.capacity()
     }
 }

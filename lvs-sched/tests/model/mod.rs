@@ -340,11 +340,7 @@ impl Model {
         while (m / g) >> fls != 0 {
             fls += 1;
         }
-        let rshift = if fls > weight_bits {
-            fls - weight_bits
-        } else {
-            0
-        };
+        let rshift = u32::saturating_sub(fls, weight_bits);
         let mut orders: Vec<_> = self
             .servers
             .iter()
@@ -386,7 +382,7 @@ impl Model {
         match self.scheduler.clone().as_str() {
             "rr" => self.rr(),
             "wrr" => self.wrr(),
-            "lc" => self.least(|s| s.over(), |_| 1),
+            "lc" => self.least(Server::over, |_| 1),
             "wlc" => self.wlc(),
             "sed" => self.sed(),
             "nq" => self
@@ -583,7 +579,7 @@ impl Model {
                         worst = Some(server);
                     }
                 }
-                gone = gone.or(worst.map(|s| s.id));
+                gone = gone.or_else(|| worst.map(|s| s.id));
                 entry.set.retain(|&id| Some(id) != gone);
                 entry.changed = ask.now;
             }
@@ -612,7 +608,7 @@ impl Model {
             self.started = Some(now);
             return;
         }
-        if self.runs % 30 == 0 {
+        if self.runs.is_multiple_of(30) {
             let expiration = self.expiration;
             self.cache
                 .retain(|_, entry| now.wrapping_sub(entry.used) < expiration);
