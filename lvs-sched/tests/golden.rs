@@ -4,6 +4,13 @@
 //! must go to the server that the kernel sent it to, and each listing must show the same servers in
 //! the same order with the same counts. What the kernel's connection table does to the counts is
 //! replayed by the small one below. Cases that need more than that are listed by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what is missing is a failure"
+)]
 
 use lvs_core::{Endpoint, SchedFlags, Thresholds, Tick};
 use lvs_sched::{Backend, Pool, Request};

@@ -1,6 +1,13 @@
 //! Every interleaving of a few threads, within loom's bounds, over the protocols of this crate.
 //!
 //! `RUSTFLAGS="--cfg lvs_loom" cargo test -p lvs-sched --release --test loom`
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what is missing is a failure"
+)]
 #![cfg(lvs_loom)]
 
 use loom::thread;

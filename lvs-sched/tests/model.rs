@@ -1,4 +1,11 @@
 //! Every scheduler against its literal description, under random edits, events and choices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what is missing is a failure"
+)]
 
 #[path = "model/mod.rs"]
 mod model;

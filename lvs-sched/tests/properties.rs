@@ -1,4 +1,11 @@
 //! What each rule promises, whatever the figures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what is missing is a failure"
+)]
 
 use lvs_core::{Addr, Endpoint, SchedFlags, Thresholds, Tick};
 use lvs_sched::{Backend, Options, Pool, Request};

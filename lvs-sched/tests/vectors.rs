@@ -1,6 +1,13 @@
 //! The worked examples of the reference (IPVS 0.5, 1.2, 1.11), most of them seen on a kernel.
 //!
 //! Servers are called 1, 2, 3 in the order in which they are added; 0 is nobody.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test: what is missing is a failure"
+)]
 
 use lvs_core::{Addr, Endpoint, SchedFlags, Thresholds, Tick};
 use lvs_sched::{Backend, EditError, NAMES, Options, Pool, Request, UnknownScheduler};

@@ -6,7 +6,6 @@
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    clippy::panic,
     clippy::missing_panics_doc,
     missing_docs,
     unreachable_pub,
