@@ -5,7 +5,7 @@
 
 use super::{Ask, Flags, Model, Server};
 use lvs_core::{Addr, Endpoint, SchedFlags, Thresholds, Tick};
-use lvs_sched::{Backend, Pool, Request};
+use lvs_sched::{Backend, Options, Pool, Request};
 use std::sync::Arc;
 
 /// The schedulers that the model knows.
@@ -15,6 +15,9 @@ pub const MODELLED: &[&str] = &[
 
 /// Those whose choice is only known to be allowed.
 pub const RANDOM: &[&str] = &["twos", "mhbl", "p2c"];
+
+/// Seconds after which `lblc` and `lblcr` forget; short, so that runs see it happen.
+const EXPIRATION: u32 = 3000;
 
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -78,8 +81,13 @@ fn limits(upper: u8, lower: u8) -> Thresholds {
 impl Duel {
     pub fn new(scheduler: &str, flags: u8) -> Self {
         let (ours, theirs) = both(flags);
-        let pool = Pool::new(scheduler, ours).unwrap();
+        let options = Options {
+            cache_expiration: EXPIRATION,
+            ..Options::default()
+        };
+        let pool = Pool::with_options(scheduler, ours, options).unwrap();
         let mut model = Model::new(scheduler, theirs);
+        model.expiration = Tick::seconds(EXPIRATION);
         model.minute(0);
         pool.tick(Tick(0));
         Self {
@@ -229,7 +237,12 @@ impl Duel {
                 }
             }
             Step::Wait(minutes) => {
-                for _ in 0..minutes % 3000 {
+                let most = if minutes.is_multiple_of(16) {
+                    3000
+                } else {
+                    EXPIRATION / 60
+                };
+                for _ in 0..u32::from(minutes) % most {
                     self.minutes += 1;
                     self.seconds = self.minutes * 60;
                     let now = Tick::seconds(self.seconds);
