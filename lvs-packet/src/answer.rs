@@ -324,8 +324,9 @@ pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     // The request's checksum may be wrong; then the reply's is.
     let old = u16_at(message, 0).unwrap_or_default();
     let checksum = u16_at(message, 2).unwrap_or_default();
-    set(message, 0, [reply, 0]);
-    let new = u16::from_be_bytes([reply, 0]);
+    let [_, code] = old.to_be_bytes();
+    let new = u16::from_be_bytes([reply, code]);
+    set_u16(message, 0, new);
     set_u16(message, 2, checksum::update(checksum, old, new));
     Ok(())
 }
