@@ -7,16 +7,7 @@
 //! checksums that cover them are not). The captures with fragments have no part here: those are
 //! reassembled before a rewriter sees them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a test may stop where something is not as it says"
-)]
-
-mod support;
-
+use super::support::{Case, Recorded, Side};
 use lvs_core::{Endpoint, Family, ForwardMethod, Protocol};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{
@@ -24,7 +15,6 @@ use lvs_packet::{
     parse_quoted, parse_quoted_tunnel, ttl, tunnel,
 };
 use std::collections::HashSet;
-use support::{Case, Recorded, Side};
 
 const HEADROOM: usize = 128;
 
@@ -189,7 +179,8 @@ impl<'c> Director<'c> {
         if packet.flow.dst.addr == own {
             return self.about_a_tunnel(frame, packet, hint);
         }
-        let masquerades = |service: &&support::Service| service.method == ForwardMethod::Masquerade;
+        let masquerades =
+            |service: &&super::support::Service| service.method == ForwardMethod::Masquerade;
         if packet.ttl <= 1 {
             answer::icmp_error(frame, packet, IcmpProblem::TimeExceeded, own).unwrap();
             adopt(frame, &hint(Side::Server)?);
@@ -351,7 +342,7 @@ fn replay(case: &Case) -> usize {
 
 #[test]
 fn rewriters_do_what_the_kernel_does() {
-    let cases = support::cases();
+    let cases = super::support::cases();
     assert!(cases.len() > 80, "{} cases", cases.len());
     let compared: usize = cases.iter().map(replay).sum();
     assert!(compared > 500, "{compared} frames compared");
@@ -360,7 +351,7 @@ fn rewriters_do_what_the_kernel_does() {
 #[test]
 fn every_frame_parses_and_its_checksums_are_true() {
     let mut verified = 0;
-    for case in support::cases() {
+    for case in super::support::cases() {
         for recorded in &case.frames {
             let mut bytes = recorded.bytes.clone();
             let length = bytes.len();
