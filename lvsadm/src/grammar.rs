@@ -14,7 +14,7 @@ use lvs_api::{
     Destination, MAX_NAME, Method, Netmask, Operation, Persistence, Service, SyncRole, SyncStart,
     Timeouts, Tunnel, TunnelChecksum, flags,
 };
-use lvs_core::{Addr, Endpoint, Family, MAX_WEIGHT, Protocol, ServiceKey};
+use lvs_core::{Addr, Endpoint, Family, MAX_WEIGHT, Protocol, SchedFlags, ServiceKey};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The longest timeout, 31 days.
@@ -34,7 +34,8 @@ struct Said {
     netmask: Option<Netmask>,
     engine: String,
     flag_names: String,
-    server: Option<(Addr, Option<u16>)>,
+    flags: SchedFlags,
+    server: Endpoint,
     method: Option<Method>,
     weight: Option<u32>,
     upper: u32,
@@ -98,6 +99,7 @@ pub(crate) fn parse(program: &str, args: &[String], names: &dyn Names) -> Result
     if let Some(stray) = strays.next() {
         return Err(Failure::usage(format!("unexpected argument {stray}")));
     }
+    said.read_flags()?;
     said.check_permissions(command)?;
     let socket = said.socket.take();
     let request = said.conclude(command, timeouts)?;
@@ -145,17 +147,18 @@ fn first(
 
 /// The three words of `--set`.
 fn set<'a>(strays: &mut impl Iterator<Item = &'a str>) -> Result<Timeouts, Failure> {
-    let mut next = || {
-        let word = strays
-            .next()
-            .ok_or_else(|| Failure::usage("--set option requires 3 timeout values"))?;
+    let (Some(tcp), Some(tcp_fin), Some(udp)) = (strays.next(), strays.next(), strays.next())
+    else {
+        return Err(Failure::usage("--set option requires 3 timeout values"));
+    };
+    let seconds = |word| {
         number32(word, 0, MAX_TIMEOUT)
             .ok_or_else(|| Failure::usage(format!("invalid timeout value `{word}' specified")))
     };
     Ok(Timeouts {
-        tcp: next()?,
-        tcp_fin: next()?,
-        udp: next()?,
+        tcp: seconds(tcp)?,
+        tcp_fin: seconds(tcp_fin)?,
+        udp: seconds(udp)?,
     })
 }
 
@@ -232,7 +235,7 @@ impl Said {
     ) -> Result<(), Failure> {
         self.note(Opt::ServiceAddress)?;
         self.protocol = Some(protocol);
-        self.vip = values::address(value, protocol, names);
+        self.vip = values::address(value, Some(protocol), names);
         if self.vip.is_none() {
             return Err(Failure::usage(
                 "illegal virtual server address[:port] specified",
@@ -270,11 +273,16 @@ impl Said {
             }
             Opt::Netmask => self.netmask = Some(self.netmask_of(value)?),
             Opt::RealServer => {
-                let protocol = self.protocol.unwrap_or(Protocol::Tcp);
-                self.server = values::address(value, protocol, names);
-                if self.server.is_none() {
-                    return Err(illegal("real server address[:port]"));
-                }
+                // Names of ports need a service before them; so does the port if it is left out.
+                let protocol = match (self.protocol, self.mark) {
+                    (Some(protocol), _) => Some(protocol),
+                    (None, 0) => None,
+                    (None, _) => Some(Protocol::Tcp),
+                };
+                let server = values::address(value, protocol, names);
+                let (addr, port) = server.ok_or_else(|| illegal("real server address[:port]"))?;
+                let service_port = self.vip.and_then(|vip| vip.1).unwrap_or(0);
+                self.server = Endpoint::new(addr, port.unwrap_or(service_port));
             }
             Opt::Weight => {
                 let weight = number32(value, 0, MAX_WEIGHT);
@@ -326,6 +334,27 @@ impl Said {
                 .map(|length| Netmask::V6(narrow(length)))
                 .ok_or_else(|| Failure::usage("illegal ipv6 netmask specified")),
         }
+    }
+
+    fn scheduler(&self) -> &str {
+        match self.scheduler.as_str() {
+            "" => "wlc",
+            name => name,
+        }
+    }
+
+    /// The names of flags depend on the scheduler, so they wait until all options have come.
+    fn read_flags(&mut self) -> Result<(), Failure> {
+        let names = self.flag_names.split(',').filter(|name| !name.is_empty());
+        self.flags = flags::parse(self.scheduler(), names).map_err(|why| {
+            Failure::usage(match why {
+                flags::FlagError::Unknown(name) => format!("invalid scheduler flag `{name}'"),
+                flags::FlagError::Incompatible(name) => {
+                    format!("incompatible scheduler flag `{name}'")
+                }
+            })
+        })?;
+        Ok(())
     }
 
     /// Which options the command demands and which it refuses, in the order of the table.
@@ -388,7 +417,7 @@ impl Said {
         Some(match (self.protocol, self.vip) {
             (Some(protocol), Some(vip)) => ServiceKey::Endpoint {
                 protocol,
-                vip: values::endpoint(vip, 0),
+                vip: Endpoint::new(vip.0, vip.1.unwrap_or(0)),
             },
             _ => ServiceKey::FwMark {
                 family: self.family(),
@@ -418,7 +447,7 @@ impl Said {
                 config: self.destination(&service)?,
             }),
             (Command::DeleteServer, Some(service)) => {
-                let address = self.server_address(&service);
+                let address = self.server;
                 one(Operation::DeleteDestination { service, address })
             }
             (Command::Flush, _) => one(Operation::Flush),
@@ -441,19 +470,6 @@ impl Said {
     }
 
     fn config(&self, key: ServiceKey) -> Result<Service, Failure> {
-        let scheduler = match self.scheduler.as_str() {
-            "" => "wlc",
-            name => name,
-        };
-        let names = self.flag_names.split(',').filter(|name| !name.is_empty());
-        let flags = flags::parse(scheduler, names).map_err(|why| {
-            Failure::usage(match why {
-                flags::FlagError::Unknown(name) => format!("invalid scheduler flag `{name}'"),
-                flags::FlagError::Incompatible(name) => {
-                    format!("incompatible scheduler flag `{name}'")
-                }
-            })
-        })?;
         let persistent = self.has(Opt::Persistent);
         if let ServiceKey::Endpoint { protocol, vip } = key {
             if vip.port == 0 && !persistent {
@@ -470,29 +486,20 @@ impl Said {
         let fits =
             |mask: &Netmask| mask.family() == key.family() && *mask != Netmask::whole(key.family());
         Ok(Service {
-            flags,
+            flags: self.flags,
             persistence: persistent.then_some(Persistence {
                 timeout: self.timeout,
                 netmask: self.netmask.filter(fits),
             }),
             one_packet: self.has(Opt::Ops),
             engine: Some(self.engine.clone()).filter(|name| !name.is_empty()),
-            ..Service::new(key, scheduler)
+            ..Service::new(key, self.scheduler())
         })
-    }
-
-    /// Where the real server is, before its method decides about the port.
-    fn server_address(&self, service: &ServiceKey) -> Endpoint {
-        let port = match service {
-            ServiceKey::Endpoint { vip, .. } => vip.port,
-            ServiceKey::FwMark { .. } => 0,
-        };
-        values::endpoint(self.server.unwrap_or((Addr::UNSPECIFIED, None)), port)
     }
 
     fn destination(&self, service: &ServiceKey) -> Result<Destination, Failure> {
         let method = self.method.unwrap_or(Method::Dr);
-        let mut address = self.server_address(service);
+        let mut address = self.server;
         if address.addr.family() != service.family() && method != Method::Tun {
             return Err(Failure::usage(
                 "Different address family is allowed only for tunneling servers",
@@ -595,14 +602,12 @@ impl Said {
 
 /// A multicast group.
 fn group(value: &str) -> Result<IpAddr, Failure> {
-    if let Ok(group) = value.parse::<Ipv6Addr>() {
-        return if group.is_multicast() {
-            Ok(group.into())
-        } else {
-            Err(Failure::usage(format!(
-                "invalid IPv6 mcast-group `{value}'"
-            )))
-        };
+    if value.contains(':') {
+        let group = value.parse::<Ipv6Addr>().ok();
+        return group
+            .filter(Ipv6Addr::is_multicast)
+            .map(IpAddr::V6)
+            .ok_or_else(|| Failure::usage(format!("invalid IPv6 mcast-group `{value}'")));
     }
     match values::ipv4(value) {
         Some(group) if group.is_multicast() => Ok(group.into()),
