@@ -1,6 +1,6 @@
 //! A protocol between two endpoints, as one packet shows it.
 
-use crate::Endpoint;
+use crate::{Addr, Endpoint};
 use core::fmt;
 
 /// The protocols that a director knows by name; the value is the one of the IP header.
@@ -76,6 +76,13 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// The flow of nothing: no packet has it, no connection is found by it.
+    pub const NONE: Self = Self {
+        protocol: Protocol::Ip,
+        src: Endpoint::new(Addr::UNSPECIFIED, 0),
+        dst: Endpoint::new(Addr::UNSPECIFIED, 0),
+    };
+
     /// A flow of its three parts.
     #[inline]
     #[must_use]

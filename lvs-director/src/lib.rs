@@ -1,1 +1,57 @@
-//! lvs-director
+//! The decision for each packet, as Linux Virtual Server makes it.
+//!
+//! ```text
+//!   frames ──▶ parse ──▶ look up ──┬─ known ──────────▶ advance ──▶ rewrite ──▶ verdicts
+//!                                  └─ new ─▶ schedule ─▶    │
+//!                                            rules          counters
+//! ```
+//!
+//! A [`Director`] holds the rules, the connections and the counters. Each thread that has packets
+//! takes a [`Worker`] from it and gives it batches of [`Frame`](lvs_packet::Frame)s; the frames come
+//! back rewritten, each with a [`Verdict`]. Where a packet goes next is asked of a [`Routes`], which
+//! the embedder brings. No I/O happens here and no clock is read.
+//!
+//! ```
+//! use lvs_core::{DestinationSpec, ForwardMethod, Protocol, ServiceKey, ServiceSpec};
+//! use lvs_director::{Director, DirectorConfig};
+//!
+//! let director = Director::new(&DirectorConfig { connections: 1024, workers: 1 })?;
+//! let key = ServiceKey::Endpoint { protocol: Protocol::Tcp, vip: "192.0.2.10:80".parse()? };
+//! director.add_service(&ServiceSpec::new(key, "wrr"))?;
+//! let server = "10.0.0.2:8080".parse()?;
+//! director.add_destination(&key, &DestinationSpec::new(server, ForwardMethod::Masquerade))?;
+//! let worker = director.worker().expect("the first of one");
+//! // worker.process(now, &mut routes, &mut frames, &mut verdicts);
+//! # drop(worker);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod begin;
+mod control;
+mod decide;
+mod director;
+mod error;
+mod housekeeping;
+mod icmp;
+mod limit;
+mod listing;
+mod plan;
+mod route;
+mod rules;
+mod stats;
+mod status;
+mod transmit;
+mod trash;
+mod tunnelled;
+mod verdict;
+mod worker;
+
+pub use control::{Operation, Rule};
+pub use director::{Director, DirectorConfig};
+pub use error::RuleError;
+pub use route::{Route, Routes, Way};
+pub use status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
+pub use tunnelled::Outer;
+pub use verdict::Verdict;
+pub use worker::{BATCH, Worker};

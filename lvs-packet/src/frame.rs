@@ -136,6 +136,28 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
+    /// Takes `length` bytes at `at` away by moving what stands before towards the end; the
+    /// reverse of [`Frame::open_gap`]. A partial checksum that begins in or behind the gap moves
+    /// with it.
+    ///
+    /// # Errors
+    /// [`DropReason::Truncated`] if the frame ends before; it is unchanged.
+    pub fn close_gap(&mut self, at: usize, length: usize) -> Result<(), DropReason> {
+        if at > self.len() || length > self.len() - at {
+            return Err(DropReason::Truncated);
+        }
+        self.buffer
+            .copy_within(self.start..self.start + at, self.start + length);
+        self.start += length;
+        if let Some(partial) = &mut self.offload.checksum
+            && usize::from(partial.start) >= at
+        {
+            let moved = usize::from(partial.start).saturating_sub(length);
+            partial.start = u16::try_from(moved).unwrap_or(0);
+        }
+        Ok(())
+    }
+
     /// Sets the length: cuts the end off, or takes bytes of undefined content from the tailroom.
     ///
     /// # Errors

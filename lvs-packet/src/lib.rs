@@ -1,10 +1,40 @@
 //! How the bytes of a packet change on their way through a director.
+//!
+//! ```text
+//!   Frame --parse--> Packet          what it is, who talks to whom, where its headers stand
+//!     |                 |
+//!     |   the director decides
+//!     v                 v
+//!   nat, ttl, ethernet, tunnel, icmp   the frame goes on, rewritten in place
+//!   answer, neighbour                  the frame goes back to its sender, as the answer
+//!   segment                            a frame that stands for several packets, cut into them
+//! ```
+//!
+//! A [`Frame`] is a slice of somebody's buffer, [`Packet`] a small value. Nothing here allocates,
+//! copies more than headers (but for [`segment`]), keeps state, or panics, whatever the bytes are.
+//! Rewriters keep every checksum true that was true; what the hardware is to finish
+//! ([`Offload`]) stays right or is finished.
 #![no_std]
 #![deny(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
 
+pub mod answer;
+pub mod build;
+mod bytes;
+pub mod checksum;
+pub mod ethernet;
 mod frame;
+pub mod icmp;
+pub mod nat;
+pub mod neighbour;
+mod packet;
+mod parse;
+pub mod segment;
+pub mod ttl;
+pub mod tunnel;
 
 pub use frame::{Frame, Offload, PartialChecksum, SegmentKind, Segmentation};
+pub use packet::{Fragment, Kind, Packet, TcpFlags};
+pub use parse::{Quoted, QuotedKind, parse, parse_quoted, parse_quoted_tunnel};

@@ -1,0 +1,186 @@
+//! How long a connection may be silent, by protocol and state (IPVS 2.8 to 2.10).
+//!
+//! In: the settings of `ipvsadm --set` and of the defence against floods, at any time and from any
+//! thread. Out: ticks, for the worker that saw a packet. A worker never waits here: it reads one
+//! word, and a change counts from the next packet of each connection on.
+//!
+//! ```
+//! use lvs_conn::timeouts::Timeouts;
+//! use lvs_core::state::tcp;
+//! use lvs_core::{Protocol, Tick};
+//!
+//! let timeouts = Timeouts::default();
+//! assert_eq!(timeouts.seconds(), (900, 120, 300));
+//! timeouts.set_seconds(120, 0, 44);
+//! assert_eq!(timeouts.get(Protocol::Tcp, tcp::ESTABLISHED), Tick::seconds(120));
+//! assert_eq!(timeouts.seconds(), (120, 120, 44));
+//! ```
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use lvs_core::state::{sctp, tcp};
+use lvs_core::{Protocol, Tick};
+
+/// What a connection has before its first packet was judged, in ticks (2.4), and what
+/// [`Timeouts::get`] says of states and protocols that have no timeout of their own.
+pub const NEW: u32 = Tick::seconds(3);
+
+/// The longest timeout that can be set, in seconds: 31 days, ipvsadm's own limit (5.3).
+pub const MAX_SECONDS: u32 = 31 * 24 * 60 * 60;
+
+/// Seconds, in order of number (2.8).
+#[rustfmt::skip]
+const TCP: [u32; tcp::NAMES.len()] = [
+    2,   // NONE
+    900, // ESTABLISHED
+    120, // SYN_SENT
+    60,  // SYN_RECV
+    120, // FIN_WAIT
+    120, // TIME_WAIT
+    10,  // CLOSE
+    60,  // CLOSE_WAIT
+    30,  // LAST_ACK
+    120, // LISTEN
+    120, // SYNACK
+];
+
+/// Seconds (2.9).
+const UDP: u32 = 300;
+
+/// Seconds, in order of number (2.10).
+#[rustfmt::skip]
+const SCTP: [u32; sctp::NAMES.len()] = [
+    2,   // NONE
+    4,   // INIT1
+    61,  // INIT
+    61,  // C-SENT
+    61,  // C-REPLIED
+    61,  // C-WAIT
+    61,  // COOKIE
+    61,  // C-ECHOED
+    900, // ESTABLISHED
+    61,  // S-SENT
+    61,  // S-RECEIVED
+    61,  // S-ACK-SENT
+    4,   // REJECTED
+    61,  // CLOSED
+];
+
+/// The timeouts of one director, and whether it defends itself: one value that all its workers
+/// read.
+#[derive(Debug)]
+pub struct Timeouts {
+    tcp: [AtomicU32; TCP.len()],
+    sctp: [AtomicU32; SCTP.len()],
+    udp: AtomicU32,
+    secure_tcp: AtomicBool,
+}
+
+impl Default for Timeouts {
+    /// The values of IPVS; `secure_tcp` off.
+    fn default() -> Self {
+        let ticks = |seconds| AtomicU32::new(Tick::seconds(seconds));
+        Self {
+            tcp: TCP.map(ticks),
+            sctp: SCTP.map(ticks),
+            udp: ticks(UDP),
+            secure_tcp: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Timeouts {
+    /// The timeout of a state, in ticks; [`NEW`] for what has none.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, protocol: Protocol, state: u8) -> u32 {
+        let timeout = match protocol {
+            Protocol::Tcp => self.tcp.get(usize::from(state)),
+            Protocol::Sctp => self.sctp.get(usize::from(state)),
+            Protocol::Udp => Some(&self.udp),
+            Protocol::Ip | Protocol::Icmp | Protocol::Icmpv6 => None,
+        };
+        timeout.map_or(NEW, |timeout| timeout.load(Relaxed))
+    }
+
+    /// Sets, in seconds, what `ipvsadm --set` does: ESTABLISHED and FIN_WAIT of TCP, and UDP.
+    ///
+    /// 0 leaves a value as it is; one over [`MAX_SECONDS`] becomes that. Connections keep the
+    /// timeout they have until their next packet.
+    pub fn set_seconds(&self, tcp: u32, tcp_fin: u32, udp: u32) {
+        let [_, established, _, _, fin_wait, ..] = &self.tcp;
+        for (timeout, seconds) in [(established, tcp), (fin_wait, tcp_fin), (&self.udp, udp)] {
+            if seconds != 0 {
+                timeout.store(Tick::seconds(seconds.min(MAX_SECONDS)), Relaxed);
+            }
+        }
+    }
+
+    /// The three values that [`Timeouts::set_seconds`] sets, in its order.
+    #[must_use]
+    pub fn seconds(&self) -> (u32, u32, u32) {
+        let seconds = |protocol, state| self.get(protocol, state) / Tick::PER_SECOND;
+        (
+            seconds(Protocol::Tcp, tcp::ESTABLISHED),
+            seconds(Protocol::Tcp, tcp::FIN_WAIT),
+            seconds(Protocol::Udp, 0),
+        )
+    }
+
+    /// Whether the strict TCP table is in use (2.13).
+    #[inline]
+    #[must_use]
+    pub fn secure_tcp(&self) -> bool {
+        self.secure_tcp.load(Relaxed)
+    }
+
+    /// Switches between the normal and the strict TCP table (2.13).
+    pub fn set_secure_tcp(&self, on: bool) {
+        self.secure_tcp.store(on, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_three_values_can_be_set() {
+        let (set, default) = (Timeouts::default(), Timeouts::default());
+        set.set_seconds(1, 2, 3);
+        let changed = |protocol: Protocol, states: usize| {
+            (0..u8::try_from(states).unwrap())
+                .filter(|&state| set.get(protocol, state) != default.get(protocol, state))
+                .map(|state| set.get(protocol, state) / Tick::PER_SECOND)
+                .sum::<u32>()
+        };
+        assert_eq!(changed(Protocol::Tcp, TCP.len()), 1 + 2);
+        assert_eq!(changed(Protocol::Udp, 1), 3);
+        assert_eq!(changed(Protocol::Sctp, SCTP.len()), 0);
+        assert_eq!(set.seconds(), (1, 2, 3));
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let timeouts = Timeouts::default();
+        timeouts.set_seconds(u32::MAX, MAX_SECONDS, MAX_SECONDS + 1);
+        assert_eq!(timeouts.seconds(), (MAX_SECONDS, MAX_SECONDS, MAX_SECONDS));
+        // Only then can a tick tell an ended connection from one that just began.
+        assert!(Tick::seconds(MAX_SECONDS) < i32::MAX.cast_unsigned());
+    }
+
+    #[test]
+    fn what_has_no_timeout_gets_the_first_one() {
+        let timeouts = Timeouts::default();
+        assert_eq!(timeouts.get(Protocol::Tcp, 11), NEW);
+        assert_eq!(timeouts.get(Protocol::Sctp, 14), NEW);
+        assert_eq!(timeouts.get(Protocol::Icmp, 0), NEW);
+    }
+
+    #[test]
+    fn the_switch_switches() {
+        let timeouts = Timeouts::default();
+        assert!(!timeouts.secure_tcp());
+        timeouts.set_secure_tcp(true);
+        assert!(timeouts.secure_tcp());
+    }
+}

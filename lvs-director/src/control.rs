@@ -1,0 +1,476 @@
+//! Editing the rules, with the kernel's meaning of each operation (IPVS 0).
+//!
+//! Every edit builds a new snapshot beside the running one and publishes it with one store; an edit
+//! that is refused publishes nothing.
+
+use crate::director::{Control, Director};
+use crate::error::RuleError;
+use crate::plan;
+use crate::rules::{Destination, History, Rules, Service};
+use lvs_conn::DestinationId;
+use lvs_core::{
+    DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
+    ServiceSpec, TunnelKind,
+};
+use lvs_sched::{Backend, EditError, Pool};
+use std::sync::Arc;
+
+/// The longest persistence timeout, in seconds.
+const MAX_PERSISTENCE: u32 = 2_678_400;
+
+/// A service with its destinations, as [`Director::replace`] takes it.
+#[derive(Clone, Debug)]
+pub struct Rule<'a> {
+    /// The service.
+    pub service: ServiceSpec<'a>,
+    /// Its destinations in the order in which an operator would add them.
+    pub destinations: Vec<DestinationSpec>,
+}
+
+impl Director {
+    /// Adds a service without destinations.
+    ///
+    /// # Errors
+    /// [`RuleError::ServiceExists`], [`RuleError::UnknownScheduler`], or a value that cannot be.
+    pub fn add_service(&self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        self.perform(&Operation::AddService(*spec))
+    }
+
+    /// Gives a service another scheduler, flags or persistence. Nothing is kept that `spec` does
+    /// not say; a scheduler of the same name keeps its state.
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`], [`RuleError::UnknownScheduler`], or a value that cannot be.
+    pub fn edit_service(&self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        self.perform(&Operation::EditService(*spec))
+    }
+
+    /// Deletes a service and its destinations; its connections stay in the table.
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`].
+    pub fn delete_service(&self, key: &ServiceKey) -> Result<(), RuleError> {
+        self.perform(&Operation::DeleteService(*key))
+    }
+
+    /// Deletes all services (`-C`).
+    pub fn flush(&self) {
+        let mut control = self.control.lock();
+        let mut edit = Edit::new(self, &mut control);
+        let keys: Vec<_> = edit.rules.services().map(|service| service.key).collect();
+        for key in keys {
+            // Deleting what the snapshot itself lists cannot fail.
+            let _ = edit.delete_service(&key);
+        }
+        edit.publish();
+    }
+
+    /// Adds a destination to a service; it is the first in the scheduler's list. One that was
+    /// deleted while connections held it goes on with them.
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`], [`RuleError::DestinationExists`], or a value that cannot be.
+    pub fn add_destination(
+        &self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
+        self.perform(&Operation::AddDestination(*key, *spec))
+    }
+
+    /// Gives a destination another method, weight or thresholds. Connections keep their method.
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`], [`RuleError::NoSuchDestination`], or a value that cannot be.
+    pub fn edit_destination(
+        &self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
+        self.perform(&Operation::EditDestination(*key, *spec))
+    }
+
+    /// Deletes a destination; packets of its connections are dropped from now on (IPVS 2.12).
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`], [`RuleError::NoSuchDestination`].
+    pub fn delete_destination(
+        &self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
+        self.perform(&Operation::DeleteDestination(*key, endpoint))
+    }
+
+    /// Performs all operations in their order, or none of them.
+    ///
+    /// # Errors
+    /// The first operation that would be refused, by its place in the list, and why.
+    pub fn apply(&self, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
+        let mut control = self.control.lock();
+        let mut edit = Edit::new(self, &mut control);
+        plan::check(&edit.rules, operations)?;
+        for (place, operation) in operations.iter().enumerate() {
+            edit.perform(operation).map_err(|error| (place, error))?;
+        }
+        edit.publish();
+        Ok(())
+    }
+
+    /// Makes `rules` the rules, all of them or none. What stands in both the old and the new keeps
+    /// its scheduler's state, its counters and its connections.
+    ///
+    /// # Errors
+    /// The operation that would be refused, by its place in the list that leads from the running
+    /// rules to the new ones, and why.
+    pub fn replace(&self, rules: &[Rule<'_>]) -> Result<(), RuleError> {
+        let current = self.rules.load();
+        let operations = plan::difference(&current, rules)?;
+        self.apply(&operations).map_err(|(_, error)| error)
+    }
+
+    fn perform(&self, operation: &Operation<'_>) -> Result<(), RuleError> {
+        let mut control = self.control.lock();
+        let mut edit = Edit::new(self, &mut control);
+        edit.perform(operation)?;
+        edit.publish();
+        Ok(())
+    }
+}
+
+/// One change of the rules.
+#[derive(Clone, Debug)]
+pub enum Operation<'a> {
+    /// [`Director::add_service`].
+    AddService(ServiceSpec<'a>),
+    /// [`Director::edit_service`].
+    EditService(ServiceSpec<'a>),
+    /// [`Director::delete_service`].
+    DeleteService(ServiceKey),
+    /// [`Director::add_destination`].
+    AddDestination(ServiceKey, DestinationSpec),
+    /// [`Director::edit_destination`].
+    EditDestination(ServiceKey, DestinationSpec),
+    /// [`Director::delete_destination`].
+    DeleteDestination(ServiceKey, Endpoint),
+}
+
+/// A snapshot in the making. Each operation looks first and changes then, so that a refused one
+/// has changed nothing.
+struct Edit<'a> {
+    director: &'a Director,
+    control: &'a mut Control,
+    rules: Rules,
+}
+
+impl<'a> Edit<'a> {
+    fn new(director: &'a Director, control: &'a mut Control) -> Self {
+        let rules = Rules::clone(&director.rules.load());
+        Self {
+            director,
+            control,
+            rules,
+        }
+    }
+
+    fn publish(self) {
+        self.director.rules.store(Arc::new(self.rules));
+    }
+
+    fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
+        match operation {
+            Operation::AddService(spec) => self.add_service(spec),
+            Operation::EditService(spec) => self.edit_service(spec),
+            Operation::DeleteService(key) => self.delete_service(key),
+            Operation::AddDestination(key, spec) => self.add_destination(key, spec),
+            Operation::EditDestination(key, spec) => self.edit_destination(key, spec),
+            Operation::DeleteDestination(key, endpoint) => self.delete_destination(key, *endpoint),
+        }
+    }
+
+    fn service(&self, key: &ServiceKey) -> Result<Service, RuleError> {
+        let service = self
+            .rules
+            .service(key)
+            .ok_or(RuleError::NoSuchService(*key))?;
+        Ok(Service::clone(service))
+    }
+
+    fn add_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        check_service(spec)?;
+        if self.rules.service(&spec.key).is_some() {
+            return Err(RuleError::ServiceExists(spec.key));
+        }
+        let pool = Pool::new(spec.scheduler, spec.flags).map_err(|_| unknown_scheduler(spec))?;
+        self.rules.put_service(Service {
+            key: spec.key,
+            persistence: spec.persistence,
+            one_packet: spec.one_packet,
+            pool,
+            history: Arc::default(),
+        });
+        Ok(())
+    }
+
+    fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        check_service(spec)?;
+        let mut service = self.service(&spec.key)?;
+        service
+            .pool
+            .set_scheduler(spec.scheduler, spec.flags)
+            .map_err(|error| refused(spec.scheduler, error))?;
+        service.persistence = spec.persistence;
+        service.one_packet = spec.one_packet;
+        self.rules.put_service(service);
+        Ok(())
+    }
+
+    fn delete_service(&mut self, key: &ServiceKey) -> Result<(), RuleError> {
+        let service = self.service(key)?;
+        let endpoints: Vec<_> = self
+            .rules
+            .destinations_in(&service)
+            .map(|destination| destination.spec.endpoint)
+            .collect();
+        for endpoint in endpoints {
+            self.delete_destination(key, endpoint)?;
+        }
+        let history = service.history.lock();
+        self.control.departed += history.departed - history.zero;
+        self.rules.remove_service(key);
+        Ok(())
+    }
+
+    fn add_destination(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
+        let spec = &check_destination(key, spec)?;
+        let mut service = self.service(key)?;
+        if self.rules.destination_at(&service, spec.endpoint).is_some() {
+            return Err(RuleError::DestinationExists(*key, spec.endpoint));
+        }
+        let destination = match self.control.trash.revive(key, spec.endpoint) {
+            Some(old) => {
+                // Its counts go on with the service object; with a new service they begin anew.
+                let mut history = old.history.lock();
+                let now = old.counters.sum();
+                let mut service_history = service.history.lock();
+                if Arc::ptr_eq(&service.history, &old.service_history) {
+                    service_history.departed = service_history.departed - (now - history.birth);
+                } else {
+                    *history = History {
+                        birth: now,
+                        zero: now,
+                        ..History::default()
+                    };
+                }
+                drop((history, service_history));
+                Destination {
+                    spec: *spec,
+                    service_history: Arc::clone(&service.history),
+                    ..Destination::clone(&old)
+                }
+            }
+            None => self.new_destination(&service, spec)?,
+        };
+        let backend = &destination.backend;
+        backend.reset_weight(spec.weight);
+        backend.set_thresholds(spec.thresholds);
+        service
+            .pool
+            .add(Arc::clone(backend))
+            .map_err(|error| refused("", error))?;
+        self.rules
+            .put_destination(destination.id.index, Some(Arc::new(destination)));
+        self.rules.put_service(service);
+        Ok(())
+    }
+
+    fn new_destination(
+        &mut self,
+        service: &Service,
+        spec: &DestinationSpec,
+    ) -> Result<Destination, RuleError> {
+        let index = match self.control.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = self.control.next_index;
+                self.control.next_index = index
+                    .checked_add(1)
+                    .ok_or(RuleError::OutOfRange("there are too many destinations"))?;
+                index
+            }
+        };
+        self.control.generation = self.control.generation.wrapping_add(1);
+        Ok(Destination {
+            id: DestinationId {
+                index,
+                generation: self.control.generation,
+            },
+            service: service.key,
+            spec: *spec,
+            backend: Backend::new(index, spec.endpoint, spec.weight, spec.thresholds),
+            counters: self.director.sharded(),
+            history: Arc::default(),
+            service_history: Arc::clone(&service.history),
+        })
+    }
+
+    fn edit_destination(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+    ) -> Result<(), RuleError> {
+        let spec = &check_destination(key, spec)?;
+        let mut service = self.service(key)?;
+        let old = self
+            .rules
+            .destination_at(&service, spec.endpoint)
+            .ok_or(RuleError::NoSuchDestination(*key, spec.endpoint))?;
+        let destination = Destination {
+            spec: *spec,
+            ..Destination::clone(old)
+        };
+        destination.backend.set_weight(spec.weight);
+        destination.backend.set_thresholds(spec.thresholds);
+        service.pool.updated(&destination.backend);
+        self.rules
+            .put_destination(destination.id.index, Some(Arc::new(destination)));
+        self.rules.put_service(service);
+        Ok(())
+    }
+
+    fn delete_destination(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
+        let mut service = self.service(key)?;
+        let destination = Arc::clone(
+            self.rules
+                .destination_at(&service, endpoint)
+                .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
+        );
+        service.pool.remove(&destination.backend);
+        service.history.lock().departed +=
+            destination.counters.sum() - destination.history.lock().birth;
+        // The index keeps the destination until no connection holds it: `Director::tick`.
+        self.control.trash.push(destination);
+        self.rules.put_service(service);
+        Ok(())
+    }
+}
+
+fn unknown_scheduler(spec: &ServiceSpec<'_>) -> RuleError {
+    RuleError::UnknownScheduler(spec.scheduler.to_owned())
+}
+
+fn refused(scheduler: &str, error: EditError) -> RuleError {
+    match error {
+        EditError::UnknownScheduler => RuleError::UnknownScheduler(scheduler.to_owned()),
+        EditError::TooManyBackends => RuleError::Invalid(
+            "the scheduler's table has fewer slots than the service destinations",
+        ),
+        _ => RuleError::Invalid("the scheduler refused the change"),
+    }
+}
+
+/// Whether a service can be (IPVS 0.1, 5.3).
+pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+    if !lvs_sched::NAMES.contains(&spec.scheduler) {
+        return Err(unknown_scheduler(spec));
+    }
+    match spec.key {
+        ServiceKey::Endpoint {
+            protocol: Protocol::Tcp | Protocol::Udp,
+            ..
+        } => {}
+        ServiceKey::Endpoint {
+            protocol: Protocol::Sctp,
+            ..
+        } => {
+            return Err(RuleError::Unsupported("SCTP"));
+        }
+        ServiceKey::Endpoint { .. } => {
+            return Err(RuleError::Invalid("a service is TCP, UDP or SCTP"));
+        }
+        ServiceKey::FwMark { mark: 0, .. } => {
+            return Err(RuleError::Invalid("a firewall mark is 1 to 4294967295"));
+        }
+        ServiceKey::FwMark { .. } => return Err(RuleError::Unsupported("a firewall-mark service")),
+    }
+    if let Some(persistence) = spec.persistence {
+        if !(1..=MAX_PERSISTENCE).contains(&persistence.timeout) {
+            return Err(RuleError::OutOfRange(
+                "a persistence timeout is 1 to 2678400 seconds",
+            ));
+        }
+        if spec.key.family() == Family::V6 && !(1..=128).contains(&persistence.netmask) {
+            return Err(RuleError::Invalid(
+                "an IPv6 persistence mask is 1 to 128 bits",
+            ));
+        }
+        return Err(RuleError::Unsupported("persistence"));
+    }
+    if spec.one_packet {
+        return Err(RuleError::Unsupported("one-packet scheduling"));
+    }
+    Ok(())
+}
+
+/// Whether a destination can be (IPVS 0.1); answers with what the kernel would make of it: with
+/// direct routing and tunnels the port is the service's (5.3).
+pub(crate) fn check_destination(
+    key: &ServiceKey,
+    spec: &DestinationSpec,
+) -> Result<DestinationSpec, RuleError> {
+    if spec.weight > MAX_WEIGHT {
+        return Err(RuleError::OutOfRange("a weight is 0 to 2147483647"));
+    }
+    if spec.thresholds.lower > spec.thresholds.upper {
+        return Err(RuleError::OutOfRange(
+            "the lower threshold is above the upper one",
+        ));
+    }
+    if spec.thresholds.upper > MAX_WEIGHT {
+        return Err(RuleError::OutOfRange("a threshold is 0 to 2147483647"));
+    }
+    let addr = spec.endpoint.addr;
+    if !addr.is_unicast() {
+        return Err(RuleError::Invalid(
+            "the address of a destination is a unicast one",
+        ));
+    }
+    if addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
+        return Err(RuleError::Invalid(
+            "a destination of the other address family can only be reached through a tunnel",
+        ));
+    }
+    match (spec.method, spec.tunnel) {
+        (ForwardMethod::FullNat, _) => Err(RuleError::Unsupported("FULLNAT")),
+        (ForwardMethod::Bypass, _) => Err(RuleError::Invalid(
+            "bypass is a setting of the director, not a method",
+        )),
+        (_, TunnelKind::Gue { port: 0, .. }) => Err(RuleError::Invalid(
+            "a GUE tunnel needs a port from 1 to 65535",
+        )),
+        _ => Ok(effective(key, spec)),
+    }
+}
+
+fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {
+    match key {
+        ServiceKey::Endpoint { vip, .. } if spec.method != ForwardMethod::Masquerade => {
+            DestinationSpec {
+                endpoint: Endpoint {
+                    port: vip.port,
+                    ..spec.endpoint
+                },
+                ..*spec
+            }
+        }
+        _ => *spec,
+    }
+}

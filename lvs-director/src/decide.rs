@@ -1,0 +1,290 @@
+//! The decision for one packet, in the order of IPVS's handlers (4.1, 4.2, 4.3): is it a reply of a
+//! connection, is it a request of one, may it begin one, and whose is it otherwise.
+
+use crate::limit::RateLimit;
+use crate::route::{Routes, Way};
+use crate::rules::{Destination, Rules};
+use crate::tunnelled::Identification;
+use crate::verdict::Verdict;
+use lvs_conn::{Activity, Conn, Direction, Event, Guard, Hit, Timeouts};
+use lvs_core::{DropReason, Endpoint, Protocol, Tick, state::tcp};
+use lvs_packet::answer::{self, IcmpProblem};
+use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
+
+/// What a decision needs beside the packet; lives as long as a batch.
+pub(crate) struct Decider<'a, 'g, R> {
+    pub(crate) now: Tick,
+    pub(crate) worker: usize,
+    pub(crate) rules: &'a Rules,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) guard: &'g Guard<'g>,
+    pub(crate) routes: &'a mut R,
+    pub(crate) limit: &'a mut RateLimit,
+    pub(crate) identification: &'a mut Identification,
+    /// Whether this batch has made connections that its common lookup could not see.
+    pub(crate) inserted: bool,
+}
+
+impl<'g, R: Routes> Decider<'_, 'g, R> {
+    pub(crate) fn decide(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        hit: Option<Hit<'g>>,
+    ) -> Verdict {
+        match packet.kind {
+            Kind::Tcp | Kind::Udp | Kind::Sctp if packet.fragment == Fragment::Later => {
+                if self.rules.is_vip(packet.flow.dst.addr) {
+                    Verdict::Drop(DropReason::FragmentUnknown)
+                } else {
+                    Verdict::Pass
+                }
+            }
+            Kind::Tcp | Kind::Udp | Kind::Sctp => {
+                let hit = match hit {
+                    None if self.inserted => self.guard.lookup(&packet.flow),
+                    hit => hit,
+                };
+                match hit {
+                    Some(Hit {
+                        conn,
+                        direction: Direction::FromServer,
+                    }) => self.reply(frame, packet, conn),
+                    Some(Hit {
+                        conn,
+                        direction: Direction::FromClient,
+                    }) => self.request(frame, packet, conn),
+                    None => self.begin(frame, packet),
+                }
+            }
+            Kind::IcmpError => self.icmp_error(frame, packet),
+            Kind::IcmpEchoRequest => self.stranger(frame, packet),
+            _ => Verdict::Pass,
+        }
+    }
+
+    /// A packet from the client of a connection (4.2).
+    fn request(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
+        if is_reused(packet, conn) {
+            // It still counts with its destination when the scheduler looks (2.4, rule 6).
+            conn.unlink(self.now);
+            return self.begin(frame, packet);
+        }
+        let destination = self.rules.destination_of(conn.dest());
+        let Some(destination) = destination.filter(|found| found.backend.is_available()) else {
+            return Verdict::Drop(DropReason::DestinationGone);
+        };
+        self.forward_request(frame, packet, conn, destination)
+    }
+
+    pub(crate) fn forward_request(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        conn: Conn<'g>,
+        destination: &Destination,
+    ) -> Verdict {
+        if let Some(counters) = destination.counters.of(self.worker) {
+            counters.packet_in(packet.ip_len());
+        }
+        self.advance(packet, conn, Direction::FromClient, destination);
+        let verdict = self.transmit(frame, packet, conn, destination);
+        conn.count_in_packet();
+        verdict
+    }
+
+    /// A packet from the server of a connection (4.3).
+    fn reply(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
+        if !conn.method().rewrites_replies() {
+            // The host routes its own copy; the connection has seen a reply.
+            self.count_reply(packet, conn);
+            return Verdict::Pass;
+        }
+        // What ordinary forwarding refuses never reaches the connection (3.7).
+        if packet.ttl <= 1 {
+            return self.router_problem(
+                frame,
+                packet,
+                IcmpProblem::TimeExceeded,
+                DropReason::TtlExpired,
+            );
+        }
+        match self.routes.way(conn.client().addr) {
+            Way::Forward(route) => {
+                if let Some(verdict) = self.too_big(frame, packet, route.mtu, None) {
+                    return verdict;
+                }
+                self.count_reply(packet, conn);
+                lvs_packet::ttl::decrement(frame, packet);
+                lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
+                Verdict::Forward(route.hop)
+            }
+            Way::Local => {
+                self.count_reply(packet, conn);
+                lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
+                Verdict::ToHost
+            }
+            Way::Unreachable => self.router_problem(
+                frame,
+                packet,
+                IcmpProblem::HostUnreachable,
+                DropReason::NoRoute,
+            ),
+        }
+    }
+
+    fn count_reply(&self, packet: &Packet, conn: Conn<'g>) {
+        let Some(destination) = self.rules.destination_of(conn.dest()) else {
+            return;
+        };
+        if destination.backend.is_available()
+            && let Some(counters) = destination.counters.of(self.worker)
+        {
+            counters.packet_out(packet.ip_len());
+        }
+        self.advance(packet, conn, Direction::FromServer, destination);
+    }
+
+    /// Moves the state machine, and the counts of the destination with it (2.11).
+    fn advance(
+        &self,
+        packet: &Packet,
+        conn: Conn<'g>,
+        direction: Direction,
+        destination: &Destination,
+    ) {
+        let event = match packet.kind {
+            Kind::Tcp => Event::tcp(packet.tcp_flags.0),
+            Kind::Udp => Event::Udp,
+            _ => Event::Sctp(packet.sctp_chunk),
+        };
+        match conn
+            .advance(direction, event, self.now, self.timeouts)
+            .activity
+        {
+            Some(Activity::Activated) => destination.backend.activated(),
+            Some(Activity::Deactivated) => destination.backend.deactivated(),
+            None => {}
+        }
+    }
+
+    /// A packet that the director has no connection for and no service takes: the host's, unless
+    /// it was claimed from the host, or the host does not have the address.
+    pub(crate) fn stranger(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        let flow = packet.flow;
+        if self.rules.is_vip(flow.dst.addr) {
+            if self.routes.way(flow.dst.addr) != Way::Local {
+                return self.answer_for_vip(frame, packet);
+            }
+            // Only what a service of this port would take is kept from the host.
+            let claimed = packet.kind != Kind::IcmpEchoRequest
+                && self.rules.service_at(flow.protocol, flow.dst).is_some();
+            return if claimed {
+                Verdict::ToHost
+            } else {
+                Verdict::Pass
+            };
+        }
+        if packet.kind != Kind::IcmpEchoRequest && self.rules.is_server(flow.protocol, flow.src) {
+            return Verdict::ToHost;
+        }
+        Verdict::Pass
+    }
+
+    /// What the host's stack would say for a VIP if it had it (3.7, last row).
+    fn answer_for_vip(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        match packet.kind {
+            Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => Verdict::Pass,
+            Kind::Tcp => match answer::tcp_reset(frame, packet) {
+                Ok(()) => Verdict::Answer(None),
+                Err(reason) => Verdict::Drop(reason),
+            },
+            Kind::IcmpEchoRequest => match answer::echo_reply(frame, packet) {
+                Ok(()) => Verdict::Answer(None),
+                Err(reason) => Verdict::Drop(reason),
+            },
+            _ => self.problem(frame, packet, IcmpProblem::PortUnreachable, None),
+        }
+    }
+
+    /// Turns the frame into an error from the VIP that it was sent to.
+    pub(crate) fn problem(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        problem: IcmpProblem,
+        reason: Option<DropReason>,
+    ) -> Verdict {
+        self.error_from(frame, packet, problem, packet.flow.dst.addr, reason)
+    }
+
+    /// Turns the frame into an error of a router on its way.
+    pub(crate) fn router_problem(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        problem: IcmpProblem,
+        reason: DropReason,
+    ) -> Verdict {
+        match self.routes.arrival_address(packet.flow.src.addr) {
+            Some(source) => self.error_from(frame, packet, problem, source, Some(reason)),
+            None => Verdict::Drop(reason),
+        }
+    }
+
+    fn error_from(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        problem: IcmpProblem,
+        source: lvs_core::Addr,
+        reason: Option<DropReason>,
+    ) -> Verdict {
+        if !self.limit.allow(self.now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        match answer::icmp_error(frame, packet, problem, source) {
+            Ok(()) => Verdict::Answer(reason),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}
+
+/// Whether a SYN comes for a connection that has ended (`conn_reuse_mode` 1, IPVS 2.12).
+fn is_reused(packet: &Packet, conn: Conn<'_>) -> bool {
+    packet.kind == Kind::Tcp
+        && packet.tcp_flags.contains(TcpFlags::SYN)
+        && matches!(conn.state(), tcp::TIME_WAIT | tcp::CLOSE)
+}
+
+/// Whether a packet may begin a connection (4.2): TCP only with SYN and without RST.
+pub(crate) fn may_begin(packet: &Packet) -> bool {
+    match packet.kind {
+        Kind::Tcp => {
+            packet.tcp_flags.contains(TcpFlags::SYN) && !packet.tcp_flags.contains(TcpFlags::RST)
+        }
+        Kind::Udp => true,
+        _ => false,
+    }
+}
+
+/// Where a connection to `port` of a service goes at its destination (2.6).
+pub(crate) fn server_of(destination: &Destination, port: u16) -> Endpoint {
+    let endpoint = destination.spec.endpoint;
+    Endpoint {
+        port: if endpoint.port == 0 {
+            port
+        } else {
+            endpoint.port
+        },
+        ..endpoint
+    }
+}
+
+/// The port from which FTP servers open data connections; such a packet is never scheduled (4.2).
+const FTP_DATA: u16 = 20;
+
+/// Whether the scheduling step leaves the packet alone whatever the rules.
+pub(crate) fn is_ftp_data(packet: &Packet) -> bool {
+    packet.flow.protocol == Protocol::Tcp && packet.flow.src.port == FTP_DATA
+}

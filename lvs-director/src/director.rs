@@ -1,0 +1,116 @@
+//! The director: one object, shared by the control plane, the workers and the collector.
+
+use crate::rules::Rules;
+use crate::stats::{Drops, Sharded};
+use crate::trash::Trash;
+use crate::worker::Worker;
+use arc_swap::ArcSwap;
+use lvs_conn::{Table, TableConfig, TableError, Timeouts};
+use lvs_core::{Counters, DropReason};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What a director is made with.
+#[derive(Clone, Debug)]
+pub struct DirectorConfig {
+    /// The most connections that it keeps at once.
+    pub connections: usize,
+    /// The most workers that it serves.
+    pub workers: usize,
+}
+
+impl Default for DirectorConfig {
+    fn default() -> Self {
+        Self {
+            connections: 1 << 20,
+            workers: 1,
+        }
+    }
+}
+
+/// Rules, connections and counters of one director.
+///
+/// Workers take packets ([`Director::worker`]), the control plane edits rules
+/// ([`Director::add_service`] and its siblings), some thread calls [`Director::collect`] often and
+/// [`Director::tick`] about once a second. No worker ever waits for any of the others.
+#[derive(Debug)]
+pub struct Director {
+    pub(crate) table: Arc<Table>,
+    pub(crate) timeouts: Arc<Timeouts>,
+    pub(crate) rules: Arc<ArcSwap<Rules>>,
+    pub(crate) control: Mutex<Control>,
+    pub(crate) drops: Box<[Drops]>,
+    pub(crate) workers: usize,
+    next_worker: AtomicUsize,
+}
+
+/// What only the control plane touches.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// The next generation of a destination's number.
+    pub(crate) generation: u32,
+    /// The lowest index that was never used.
+    pub(crate) next_index: u32,
+    /// Indexes that nobody holds.
+    pub(crate) free: Vec<u32>,
+    pub(crate) trash: Trash,
+    /// What services that are gone had counted, less the last zeroing.
+    pub(crate) departed: Counters,
+}
+
+impl Director {
+    /// A director without rules.
+    ///
+    /// # Errors
+    /// If the connection table cannot have its memory.
+    pub fn new(config: &DirectorConfig) -> Result<Arc<Self>, TableError> {
+        let table = Table::new(&TableConfig {
+            capacity: config.connections,
+            ..TableConfig::default()
+        })?;
+        let workers = config.workers.max(1);
+        Ok(Arc::new(Self {
+            table: Arc::new(table),
+            timeouts: Arc::new(Timeouts::default()),
+            rules: Arc::new(ArcSwap::from_pointee(Rules::new())),
+            control: Mutex::new(Control::default()),
+            drops: (0..workers).map(|_| Drops::default()).collect(),
+            workers,
+            next_worker: AtomicUsize::new(0),
+        }))
+    }
+
+    /// The next worker; `None` once all of [`DirectorConfig::workers`] are taken.
+    #[must_use]
+    pub fn worker(self: &Arc<Self>) -> Option<Worker> {
+        let number = self.next_worker.fetch_add(1, Relaxed);
+        (number < self.workers).then(|| Worker::new(self, number))
+    }
+
+    /// The connection table.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The timeouts of the protocols' states, settable at any time.
+    #[must_use]
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// How many packets all workers have dropped, by reason; reasons that never occurred included.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|reason| {
+            (
+                *reason,
+                self.drops.iter().map(|worker| worker.read(*reason)).sum(),
+            )
+        })
+    }
+
+    pub(crate) fn sharded(&self) -> Arc<Sharded> {
+        Arc::new(Sharded::new(self.workers))
+    }
+}

@@ -1,0 +1,34 @@
+//! What can be wrong with a rule, in the kernel's terms (IPVS 0.1).
+
+use lvs_core::{Endpoint, ServiceKey};
+use thiserror::Error;
+
+/// A rule was refused; the running rules are as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RuleError {
+    /// A service with this key is there already (`EEXIST`).
+    #[error("service {0} already exists; edit it, or delete it first")]
+    ServiceExists(ServiceKey),
+    /// No service has this key (`ESRCH`).
+    #[error("no service {0}; add it first")]
+    NoSuchService(ServiceKey),
+    /// No scheduler has this name (`ENOENT`).
+    #[error("unknown scheduler `{0}`; there are {known}", known = lvs_sched::NAMES.join(", "))]
+    UnknownScheduler(String),
+    /// The service has a destination at this endpoint already (`EEXIST`).
+    #[error("destination {1} of service {0} already exists; edit it, or delete it first")]
+    DestinationExists(ServiceKey, Endpoint),
+    /// The service has no destination at this endpoint (`ENOENT`).
+    #[error("no destination {1} of service {0}; add it first")]
+    NoSuchDestination(ServiceKey, Endpoint),
+    /// The lower threshold is above the upper one, or a weight above the largest (`ERANGE`).
+    #[error("{0}")]
+    OutOfRange(&'static str),
+    /// A value that cannot be (`EINVAL`).
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// Something that this director does not do.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}

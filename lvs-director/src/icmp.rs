@@ -1,0 +1,101 @@
+//! ICMP errors that quote a packet of a connection (IPVS 3.6).
+
+use crate::decide::Decider;
+use crate::route::{Routes, Way};
+use crate::verdict::Verdict;
+use lvs_conn::{Conn, Direction};
+use lvs_core::{DropReason, ForwardMethod};
+use lvs_packet::answer::IcmpProblem;
+use lvs_packet::{Frame, Packet, Quoted, icmp, ttl};
+
+impl<'g, R: Routes> Decider<'_, 'g, R> {
+    pub(crate) fn icmp_error(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        let quoted = match lvs_packet::parse_quoted(frame, packet) {
+            Ok(quoted) if quoted.has_ports => quoted,
+            Ok(_) => return Verdict::Pass,
+            Err(reason) if self.rules.is_vip(packet.flow.dst.addr) => return Verdict::Drop(reason),
+            Err(_) => return Verdict::Pass,
+        };
+        match self.guard.lookup(&quoted.flow.reversed()) {
+            None => Verdict::Pass,
+            Some(hit) if hit.direction == Direction::FromClient => {
+                self.error_for_server(frame, packet, &quoted, hit.conn)
+            }
+            Some(hit) => self.error_for_client(frame, packet, &quoted, hit.conn),
+        }
+    }
+
+    /// From outside, about a reply that the client's side could not take.
+    fn error_for_server(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quoted: &Quoted,
+        conn: Conn<'g>,
+    ) -> Verdict {
+        let Some(destination) = self.rules.destination_of(conn.dest()) else {
+            return Verdict::Drop(DropReason::DestinationGone);
+        };
+        if destination.backend.is_available()
+            && let Some(counters) = destination.counters.of(self.worker)
+        {
+            counters.packet_in(packet.ip_len());
+        }
+        conn.count_in_packet();
+        if conn.method() != ForwardMethod::Masquerade {
+            return self.transmit(frame, packet, conn, destination);
+        }
+        let route = match self.routes.way(conn.destination().addr) {
+            Way::Forward(route) => route,
+            Way::Local => return Verdict::Drop(DropReason::LocalMasquerade),
+            Way::Unreachable => return Verdict::Drop(DropReason::NoRoute),
+        };
+        if packet.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExpired);
+        }
+        ttl::decrement(frame, packet);
+        match icmp::translate_to_server(frame, packet, quoted, conn.destination()) {
+            Ok(()) => Verdict::Forward(route.hop),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// From the servers' side, about a request that was sent on.
+    fn error_for_client(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quoted: &Quoted,
+        conn: Conn<'g>,
+    ) -> Verdict {
+        if let Some(destination) = self.rules.destination_of(conn.dest())
+            && destination.backend.is_available()
+            && let Some(counters) = destination.counters.of(self.worker)
+        {
+            counters.packet_out(packet.ip_len());
+        }
+        if conn.method() != ForwardMethod::Masquerade {
+            return Verdict::Pass;
+        }
+        let route = match self.routes.way(conn.client().addr) {
+            Way::Forward(route) => route,
+            Way::Local => return Verdict::Pass,
+            Way::Unreachable => {
+                return self.router_problem(
+                    frame,
+                    packet,
+                    IcmpProblem::HostUnreachable,
+                    DropReason::NoRoute,
+                );
+            }
+        };
+        if packet.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExpired);
+        }
+        ttl::decrement(frame, packet);
+        match icmp::translate_to_client(frame, packet, quoted, conn.virtual_endpoint()) {
+            Ok(()) => Verdict::Forward(route.hop),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the control plane reads: services, destinations, connections, totals, claims.
+//!
+//! Reading takes the control lock for moments only and never makes a worker wait.
+
+use crate::director::Director;
+use crate::rules::{Destination, Rules, Service};
+use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
+use lvs_conn::Conn;
+use lvs_core::{Counters, ServiceKey, Tick};
+
+impl Director {
+    /// All services with their destinations, in no particular order.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        let rules = self.rules.load();
+        rules
+            .services()
+            .map(|service| status_of_service(&rules, service))
+            .collect()
+    }
+
+    /// One service with its destinations.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<ServiceStatus> {
+        let rules = self.rules.load();
+        rules
+            .service(key)
+            .map(|service| status_of_service(&rules, service))
+    }
+
+    /// What has passed in all, since the start or the last zeroing of everything.
+    #[must_use]
+    pub fn totals(&self) -> Counters {
+        let control = self.control.lock();
+        let rules = self.rules.load();
+        rules.services().fold(control.departed, |sum, service| {
+            sum + total_of_service(&rules, service) - service.history.lock().zero
+        })
+    }
+
+    /// Starts the counters of one service, or of all and the totals, again from zero, and their
+    /// rates with them (`-Z`). False if there is no such service.
+    pub fn zero(&self, key: Option<&ServiceKey>) -> bool {
+        let mut control = self.control.lock();
+        let rules = self.rules.load();
+        let Some(key) = key else {
+            rules
+                .services()
+                .for_each(|service| zero_service(&rules, service));
+            control.departed = Counters::default();
+            return true;
+        };
+        let Some(service) = rules.service(key) else {
+            return false;
+        };
+        // The totals keep what the service no longer shows.
+        control.departed += total_of_service(&rules, service) - service.history.lock().zero;
+        zero_service(&rules, service);
+        true
+    }
+
+    /// Calls `each` with every connection of the moment. Connections that come or go meanwhile may
+    /// be missing or be there.
+    pub fn connections(&self, now: Tick, mut each: impl FnMut(&ConnectionStatus)) {
+        let mut handle = self.table.register();
+        self.table
+            .scan(&mut handle, |conn| each(&status_of_connection(conn, now)));
+    }
+
+    /// What the host's stack must leave to the director under the present rules.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        let rules = self.rules.load();
+        let mut claims = Claims::default();
+        for service in rules.services() {
+            let ServiceKey::Endpoint { protocol, vip } = service.key else {
+                continue;
+            };
+            claims.services.push((protocol, vip));
+        }
+        // Destinations that are gone count as long as connections hold them: their replies are
+        // still translated.
+        claims.replies.extend(rules.servers());
+        claims.services.sort_unstable();
+        claims.replies.sort_unstable();
+        claims
+    }
+}
+
+fn total_of_service(rules: &Rules, service: &Service) -> Counters {
+    rules
+        .destinations_in(service)
+        .fold(service.history.lock().departed, |sum, destination| {
+            sum + destination.counters.sum() - destination.history.lock().birth
+        })
+}
+
+fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
+    let counters = total_of_service(rules, service) - service.history.lock().zero;
+    ServiceStatus {
+        key: service.key,
+        scheduler: service.pool.scheduler_name(),
+        flags: service.flags(),
+        persistence: service.persistence,
+        one_packet: service.one_packet,
+        counters,
+        rates: service.history.lock().estimator.rates(),
+        destinations: rules
+            .destinations_in(service)
+            .map(|d| status_of_destination(d))
+            .collect(),
+    }
+}
+
+fn status_of_destination(destination: &Destination) -> DestinationStatus {
+    let history = destination.history.lock();
+    DestinationStatus {
+        spec: destination.spec,
+        active: destination.backend.active(),
+        inactive: destination.backend.inactive(),
+        persistent: 0,
+        counters: destination.counters.sum() - history.zero,
+        rates: history.estimator.rates(),
+    }
+}
+
+fn zero_service(rules: &Rules, service: &Service) {
+    let total = total_of_service(rules, service);
+    let mut history = service.history.lock();
+    history.zero = total;
+    history.estimator.zero();
+    for destination in rules.destinations_in(service) {
+        let mut history = destination.history.lock();
+        history.zero = destination.counters.sum();
+        history.estimator.zero();
+    }
+}
+
+fn status_of_connection(conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
+    ConnectionStatus {
+        protocol: conn.protocol(),
+        client: conn.client(),
+        virtual_endpoint: conn.virtual_endpoint(),
+        destination: conn.destination(),
+        method: conn.method(),
+        state: conn.state(),
+        expires: conn.expires_in(now) / Tick::PER_SECOND,
+        template: false,
+    }
+}

@@ -1,0 +1,36 @@
+//! What the director asks of whoever knows the way: the I/O room's routes.
+
+use lvs_core::Addr;
+
+/// The way to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The next hop in the I/O room's own numbers; comes back in [`Verdict::Forward`](crate::Verdict).
+    pub hop: u32,
+    /// The longest IP packet that fits, in bytes.
+    pub mtu: u32,
+    /// The host's address on that side: source of tunnels and of errors.
+    pub source: Addr,
+}
+
+/// What the routes say of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Send it there.
+    Forward(Route),
+    /// It is an address of this host.
+    Local,
+    /// There is none.
+    Unreachable,
+}
+
+/// Knows the way to an address. Called for most packets: an implementation answers from memory,
+/// without a lock or a system call.
+pub trait Routes {
+    /// The way to `destination`.
+    fn way(&mut self, destination: Addr) -> Way;
+
+    /// The host's address on the side where the batch at hand came in, of the same family as
+    /// `towards`: source of the errors that a router sends.
+    fn arrival_address(&mut self, towards: Addr) -> Option<Addr>;
+}

@@ -1,0 +1,271 @@
+//! The rule table: services by key, destinations by number, as one immutable snapshot.
+//!
+//! The control plane clones the snapshot, edits the clone and publishes it; cloning shares all that
+//! did not change, so that an edit costs a few microseconds whatever the number of services.
+
+use crate::stats::{Estimator, Sharded};
+use ahash::RandomState;
+use hashbrown::HashMap;
+use lvs_conn::DestinationId;
+use lvs_core::{
+    Addr, Counters, DestinationSpec, Endpoint, Family, ForwardMethod, Persistence, Protocol,
+    SchedFlags, ServiceKey,
+};
+use lvs_sched::{Backend, Pool};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Services are spread over this many buckets, each shared with the previous snapshot until edited.
+const BUCKETS: usize = 1024;
+/// Destinations are held in shared chunks of this many.
+const CHUNK: usize = 256;
+
+/// A destination as the workers see it. An edit makes a new one around the same shared parts.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    pub(crate) id: DestinationId,
+    pub(crate) service: ServiceKey,
+    pub(crate) spec: DestinationSpec,
+    /// Its load and weight, shared with the scheduler.
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) counters: Arc<Sharded>,
+    pub(crate) history: Arc<Mutex<History>>,
+    /// The history of the service object that it was added to.
+    pub(crate) service_history: Arc<Mutex<ServiceHistory>>,
+}
+
+impl Destination {
+    /// The endpoint from which replies come that have to be rewritten, if any have.
+    fn rewritten_server(&self) -> Option<(Protocol, Endpoint)> {
+        let ServiceKey::Endpoint { protocol, vip } = self.service else {
+            return None;
+        };
+        let endpoint = self.spec.endpoint;
+        let port = if endpoint.port == 0 {
+            vip.port
+        } else {
+            endpoint.port
+        };
+        (self.spec.method == ForwardMethod::Masquerade)
+            .then_some((protocol, Endpoint { port, ..endpoint }))
+    }
+}
+
+/// What the control plane remembers of an object's counters.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// The counters at the moment from which the service counts them.
+    pub(crate) birth: Counters,
+    /// The counters at the last zeroing.
+    pub(crate) zero: Counters,
+    pub(crate) estimator: Estimator,
+}
+
+/// A virtual service with its scheduler. A value: edited by cloning.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) key: ServiceKey,
+    pub(crate) persistence: Option<Persistence>,
+    pub(crate) one_packet: bool,
+    /// The destinations as the scheduler sees them, newest first; `Backend::id` is the index of
+    /// the destination.
+    pub(crate) pool: Pool,
+    pub(crate) history: Arc<Mutex<ServiceHistory>>,
+}
+
+/// What the control plane remembers of a service's counters.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceHistory {
+    /// What destinations that are gone had counted.
+    pub(crate) departed: Counters,
+    pub(crate) zero: Counters,
+    pub(crate) estimator: Estimator,
+}
+
+impl Service {
+    pub(crate) fn flags(&self) -> SchedFlags {
+        self.pool.flags()
+    }
+}
+
+/// The snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    buckets: Vec<Arc<Vec<Arc<Service>>>>,
+    chunks: Vec<Arc<Vec<Option<Arc<Destination>>>>>,
+    hasher: RandomState,
+    /// The addresses of services, with the number of services at each.
+    vips: Arc<HashMap<Addr, u32, RandomState>>,
+    /// Servers whose packets are kept from the host, with the number of destinations at each.
+    servers: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
+    /// Services of IPv4 and of IPv6.
+    families: [usize; 2],
+}
+
+impl Rules {
+    pub(crate) fn new() -> Self {
+        let empty = Arc::new(Vec::new());
+        Self {
+            buckets: vec![empty; BUCKETS],
+            chunks: Vec::new(),
+            hasher: RandomState::new(),
+            vips: Arc::new(HashMap::with_hasher(RandomState::new())),
+            servers: Arc::new(HashMap::with_hasher(RandomState::new())),
+            families: [0; 2],
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "any bits of the hash will do"
+    )]
+    fn bucket(&self, key: &ServiceKey) -> usize {
+        self.hasher.hash_one(key) as usize % BUCKETS
+    }
+
+    /// The service of a packet to `to` (IPVS 0.2, steps 2 and 4 are told apart by the port).
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.buckets
+            .get(self.bucket(key))?
+            .iter()
+            .find(|service| service.key == *key)
+    }
+
+    /// Whether any service of the family exists: without one, no packet of it is touched (4.1).
+    #[inline]
+    pub(crate) fn handles(&self, family: Family) -> bool {
+        let [v4, v6] = self.families;
+        (if family == Family::V4 { v4 } else { v6 }) != 0
+    }
+
+    /// The service at an endpoint.
+    pub(crate) fn service_at(&self, protocol: Protocol, vip: Endpoint) -> Option<&Arc<Service>> {
+        self.service(&ServiceKey::Endpoint { protocol, vip })
+    }
+
+    /// Whether some service listens at this address.
+    #[inline]
+    pub(crate) fn is_vip(&self, addr: Addr) -> bool {
+        self.vips.contains_key(&addr)
+    }
+
+    /// Whether packets of this server are kept from the host because replies are rewritten.
+    #[inline]
+    pub(crate) fn is_server(&self, protocol: Protocol, server: Endpoint) -> bool {
+        self.servers.contains_key(&(protocol, server))
+    }
+
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
+        self.servers.keys().copied()
+    }
+
+    /// The destination of an index, in service or still held by connections.
+    #[inline]
+    pub(crate) fn destination(&self, index: u32) -> Option<&Arc<Destination>> {
+        let index = index as usize;
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
+    }
+
+    /// The destination of a connection; `None` if it is another one by now.
+    #[inline]
+    pub(crate) fn destination_of(&self, id: DestinationId) -> Option<&Arc<Destination>> {
+        self.destination(id.index)
+            .filter(|destination| destination.id.generation == id.generation)
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.buckets.iter().flat_map(|bucket| bucket.iter())
+    }
+
+    /// The destinations of a service in its own order, newest first.
+    pub(crate) fn destinations_in<'a>(
+        &'a self,
+        service: &'a Service,
+    ) -> impl Iterator<Item = &'a Arc<Destination>> {
+        service
+            .pool
+            .backends()
+            .iter()
+            .filter_map(|backend| self.destination(backend.id()))
+    }
+
+    pub(crate) fn destination_at<'a>(
+        &'a self,
+        service: &'a Service,
+        endpoint: Endpoint,
+    ) -> Option<&'a Arc<Destination>> {
+        self.destinations_in(service)
+            .find(|destination| destination.spec.endpoint == endpoint)
+    }
+
+    /// Adds a service or replaces the one of the same key.
+    pub(crate) fn put_service(&mut self, service: Service) {
+        let index = self.bucket(&service.key);
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
+        let bucket = Arc::make_mut(bucket);
+        let key = service.key;
+        match bucket.iter_mut().find(|old| old.key == service.key) {
+            Some(old) => *old = Arc::new(service),
+            None => {
+                bucket.insert(0, Arc::new(service));
+                self.count_key(&key, true);
+            }
+        }
+    }
+
+    pub(crate) fn remove_service(&mut self, key: &ServiceKey) {
+        let index = self.bucket(key);
+        let Some(bucket) = self.buckets.get_mut(index) else {
+            return;
+        };
+        let before = bucket.len();
+        Arc::make_mut(bucket).retain(|service| service.key != *key);
+        if bucket.len() < before {
+            self.count_key(key, false);
+        }
+    }
+
+    fn count_key(&mut self, key: &ServiceKey, added: bool) {
+        let [v4, v6] = &mut self.families;
+        let count = if key.family() == Family::V4 { v4 } else { v6 };
+        *count = count.saturating_add_signed(if added { 1 } else { -1 });
+        if let ServiceKey::Endpoint { vip, .. } = key {
+            let vips = Arc::make_mut(&mut self.vips);
+            let services = vips.entry(vip.addr).or_insert(0);
+            *services = services.saturating_add_signed(if added { 1 } else { -1 });
+            if *services == 0 {
+                vips.remove(&vip.addr);
+            }
+        }
+    }
+
+    /// Puts a destination at its index, or empties the index.
+    pub(crate) fn put_destination(&mut self, index: u32, destination: Option<Arc<Destination>>) {
+        let index = index as usize;
+        while self.chunks.len() <= index / CHUNK {
+            self.chunks.push(Arc::new(vec![None; CHUNK]));
+        }
+        if let Some(chunk) = self.chunks.get_mut(index / CHUNK)
+            && let Some(slot) = Arc::make_mut(chunk).get_mut(index % CHUNK)
+        {
+            let old = core::mem::replace(slot, destination);
+            let new = slot.clone();
+            self.count_server(old.as_deref(), false);
+            self.count_server(new.as_deref(), true);
+        }
+    }
+
+    fn count_server(&mut self, destination: Option<&Destination>, added: bool) {
+        let Some(server) = destination.and_then(Destination::rewritten_server) else {
+            return;
+        };
+        let servers = Arc::make_mut(&mut self.servers);
+        let count = servers.entry(server).or_insert(0);
+        *count = count.saturating_add_signed(if added { 1 } else { -1 });
+        if *count == 0 {
+            servers.remove(&server);
+        }
+    }
+}

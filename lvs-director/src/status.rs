@@ -1,0 +1,77 @@
+//! What the control plane shows: services and destinations with their counts.
+
+use lvs_core::{
+    Counters, DestinationSpec, Endpoint, ForwardMethod, Persistence, Protocol, Rates, SchedFlags,
+    ServiceKey,
+};
+
+/// A service as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceStatus {
+    /// What it takes.
+    pub key: ServiceKey,
+    /// The name of its scheduler.
+    pub scheduler: &'static str,
+    /// The scheduler's flags.
+    pub flags: SchedFlags,
+    /// Persistence, if any.
+    pub persistence: Option<Persistence>,
+    /// One-packet scheduling.
+    pub one_packet: bool,
+    /// What has passed since it was added or last zeroed.
+    pub counters: Counters,
+    /// The same per second.
+    pub rates: Rates,
+    /// Its destinations in the kernel's order: newest first.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// A destination as it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DestinationStatus {
+    /// As the operator defined it.
+    pub spec: DestinationSpec,
+    /// Active connections (IPVS 2.11).
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// What has passed since it was added or last zeroed.
+    pub counters: Counters,
+    /// The same per second.
+    pub rates: Rates,
+}
+
+/// A connection as a listing shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// The transport protocol; [`Protocol::Ip`] for a mark's template.
+    pub protocol: Protocol,
+    /// The client.
+    pub client: Endpoint,
+    /// What it asked for.
+    pub virtual_endpoint: Endpoint,
+    /// Who serves it.
+    pub destination: Endpoint,
+    /// How its packets reach the destination.
+    pub method: ForwardMethod,
+    /// The state's number; [`lvs_core::state::name`] tells its name.
+    pub state: u8,
+    /// Whole seconds until it ends if nothing comes, rounded down.
+    pub expires: u32,
+    /// Whether this is a persistence template.
+    pub template: bool,
+}
+
+/// What the host must leave to the director.
+///
+/// An `AF_PACKET` socket sees copies; the originals of these packets have to be dropped before the
+/// host's stack answers or forwards them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Services by address: packets to these belong to the director.
+    pub services: Vec<(Protocol, Endpoint)>,
+    /// Destinations whose replies are rewritten: packets from these belong to the director.
+    pub replies: Vec<(Protocol, Endpoint)>,
+}

@@ -1,0 +1,154 @@
+//! Sending a request on by the method of its connection: TTL, MTU, then the rewriting (IPVS 3).
+
+use crate::decide::Decider;
+use crate::route::{Route, Routes, Way};
+use crate::rules::Destination;
+use crate::tunnelled::Outer;
+use crate::verdict::Verdict;
+use lvs_conn::Conn;
+use lvs_core::{DropReason, Family, ForwardMethod};
+use lvs_packet::answer::IcmpProblem;
+use lvs_packet::{Frame, Kind, Packet, nat, ttl, tunnel};
+
+/// The least MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200, 5).
+const MIN_MTU: (u32, u32) = (68, 1280);
+
+impl<'g, R: Routes> Decider<'_, 'g, R> {
+    pub(crate) fn transmit(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        conn: Conn<'g>,
+        destination: &Destination,
+    ) -> Verdict {
+        let server = conn.destination();
+        let method = conn.method();
+        let route = match self.routes.way(server.addr) {
+            Way::Forward(route) => route,
+            // The tap cannot hand the host a rewritten packet whose answers it would see.
+            Way::Local if method == ForwardMethod::Masquerade => {
+                return Verdict::Drop(DropReason::LocalMasquerade);
+            }
+            Way::Local => return Verdict::ToHost,
+            Way::Unreachable => {
+                return self.problem(
+                    frame,
+                    packet,
+                    IcmpProblem::HostUnreachable,
+                    Some(DropReason::NoRoute),
+                );
+            }
+        };
+        if packet.flow.src.addr.is_loopback() {
+            return Verdict::Drop(DropReason::LoopbackSource);
+        }
+        if packet.ttl <= 1 {
+            return self.problem(
+                frame,
+                packet,
+                IcmpProblem::TimeExceeded,
+                Some(DropReason::TtlExpired),
+            );
+        }
+        match method {
+            ForwardMethod::Tunnel => self.tunnel(frame, packet, &route, destination),
+            ForwardMethod::Masquerade => {
+                ttl::decrement(frame, packet);
+                if let Some(verdict) = self.too_big(frame, packet, route.mtu, Some(packet)) {
+                    return verdict;
+                }
+                nat::rewrite_destination(frame, packet, server);
+                Verdict::Forward(route.hop)
+            }
+            _ => {
+                ttl::decrement(frame, packet);
+                if let Some(verdict) = self.too_big(frame, packet, route.mtu, Some(packet)) {
+                    return verdict;
+                }
+                Verdict::Forward(route.hop)
+            }
+        }
+    }
+
+    fn tunnel(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        route: &Route,
+        destination: &Destination,
+    ) -> Verdict {
+        let server = destination.spec.endpoint.addr;
+        let kind = destination.spec.tunnel;
+        let overhead = tunnel::overhead(kind, server.family());
+        let mtu = route
+            .mtu
+            .saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
+        let least = if server.is_v4() { MIN_MTU.0 } else { MIN_MTU.1 };
+        if mtu < least {
+            return Verdict::Drop(DropReason::TunnelMtu);
+        }
+        ttl::decrement(frame, packet);
+        if let Some(verdict) = self.too_big(frame, packet, mtu, Some(packet)) {
+            return verdict;
+        }
+        let outer = Outer {
+            kind,
+            source: route.source,
+            destination: server,
+            options: tunnel::Options {
+                ident: self.identification.next(),
+                copy_df: true,
+                source_port: tunnel::gue_source_port(&packet.flow, self.identification.key()),
+            },
+        };
+        if frame.offload.segmentation.is_some() {
+            return Verdict::ForwardSegments {
+                hop: route.hop,
+                outer,
+            };
+        }
+        match outer.encapsulate(frame, packet) {
+            Err(reason) => Verdict::Drop(reason),
+            Ok(()) => Verdict::Forward(route.hop),
+        }
+    }
+
+    /// Refuses a packet that exceeds the MTU and may not be cut (3.1). `vip`: the error comes from
+    /// the VIP; otherwise from the router that the director is for replies.
+    pub(crate) fn too_big(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        mtu: u32,
+        request: Option<&Packet>,
+    ) -> Option<Verdict> {
+        if largest_packet(frame, packet) <= mtu || packet.kind == Kind::IcmpError {
+            return None;
+        }
+        if packet.family == Family::V4 && !packet.dont_fragment {
+            return None;
+        }
+        let problem = IcmpProblem::TooBig { mtu };
+        Some(match request {
+            Some(request) => self.problem(frame, request, problem, Some(DropReason::TooBig)),
+            None => self.router_problem(frame, packet, problem, DropReason::TooBig),
+        })
+    }
+}
+
+/// The longest IP packet that the frame stands for.
+fn largest_packet(frame: &Frame<'_>, packet: &Packet) -> u32 {
+    let Some(segmentation) = frame.offload.segmentation else {
+        return packet.ip_len();
+    };
+    /// Where the data offset stands in a TCP header, in units of four bytes in its upper half.
+    const DATA_OFFSET: usize = 12;
+    let transport = match packet.kind {
+        Kind::Tcp => {
+            let field = frame.bytes().get(usize::from(packet.l4) + DATA_OFFSET);
+            u32::from(field.map_or(0, |field| field >> 4)) * 4
+        }
+        _ => 8,
+    };
+    u32::from(packet.l4.saturating_sub(packet.l3)) + transport + u32::from(segmentation.size)
+}

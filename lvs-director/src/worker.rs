@@ -1,0 +1,145 @@
+//! One worker: takes batches of frames, rewrites them, answers with a verdict for each.
+//!
+//! Nothing here allocates, locks, logs or makes a system call. All packets of a batch are parsed
+//! first and looked up together, so that the cache misses of their connections overlap.
+
+use crate::decide::Decider;
+use crate::director::Director;
+use crate::limit::RateLimit;
+use crate::route::Routes;
+use crate::rules::Rules;
+use crate::tunnelled::Identification;
+use crate::verdict::Verdict;
+use arc_swap::{ArcSwap, Cache};
+use lvs_conn::{Handle, Hit};
+use lvs_core::{DropReason, Flow, Tick};
+use lvs_packet::{Frame, Packet};
+use std::sync::Arc;
+
+/// Frames that are looked up together.
+pub const BATCH: usize = 64;
+
+/// The packet path of one thread. Made by [`Director::worker`].
+#[derive(Debug)]
+pub struct Worker {
+    director: Arc<Director>,
+    number: usize,
+    rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
+    handle: Handle,
+    limit: RateLimit,
+    identification: Identification,
+    packets: [Option<Packet>; BATCH],
+}
+
+impl Worker {
+    pub(crate) fn new(director: &Arc<Director>, number: usize) -> Self {
+        Self {
+            director: Arc::clone(director),
+            number,
+            rules: Cache::new(Arc::clone(&director.rules)),
+            handle: director.table.register(),
+            limit: RateLimit::default(),
+            identification: Identification::new(ahash::RandomState::new().hash_one(number)),
+            packets: [None; BATCH],
+        }
+    }
+
+    /// Decides on every frame and rewrites it in place. `verdicts` gets one verdict a frame, in
+    /// order; frames beyond its length are left alone.
+    ///
+    /// `now` is the clock, read once for the batch.
+    pub fn process<R: Routes>(
+        &mut self,
+        now: Tick,
+        routes: &mut R,
+        frames: &mut [Frame<'_>],
+        verdicts: &mut [Verdict],
+    ) {
+        for (frames, verdicts) in frames.chunks_mut(BATCH).zip(verdicts.chunks_mut(BATCH)) {
+            self.process_batch(now, routes, frames, verdicts);
+        }
+    }
+
+    /// Counts a frame that the I/O around this worker had to drop.
+    pub fn count_drop(&self, reason: DropReason) {
+        if let Some(drops) = self.director.drops.get(self.number) {
+            drops.count(reason);
+        }
+    }
+
+    fn process_batch<R: Routes>(
+        &mut self,
+        now: Tick,
+        routes: &mut R,
+        frames: &mut [Frame<'_>],
+        verdicts: &mut [Verdict],
+    ) {
+        let Self {
+            director,
+            number,
+            rules,
+            handle,
+            limit,
+            identification,
+            packets,
+        } = self;
+        let rules: &Rules = rules.load();
+        let Some(drops) = director.drops.get(*number) else {
+            return;
+        };
+        let guard = handle.pin();
+        let mut hits: [Option<Hit<'_>>; BATCH] = [None; BATCH];
+
+        let mut flows = [Flow::NONE; BATCH];
+        let mut count = 0;
+        for (((frame, verdict), packet), flow) in frames
+            .iter()
+            .zip(verdicts.iter_mut())
+            .zip(packets.iter_mut())
+            .zip(flows.iter_mut())
+        {
+            count += 1;
+            *verdict = Verdict::Pass;
+            *packet = None;
+            match lvs_packet::parse(frame) {
+                Ok(parsed) => {
+                    if rules.handles(parsed.family) {
+                        *packet = Some(parsed);
+                        if parsed.has_ports() {
+                            *flow = parsed.flow;
+                        }
+                    }
+                }
+                Err(reason) => *verdict = Verdict::Drop(reason),
+            }
+        }
+        if let (Some(flows), Some(hits)) = (flows.get(..count), hits.get_mut(..count)) {
+            guard.lookup_batch(flows, hits);
+        }
+
+        let mut decider = Decider {
+            now,
+            worker: *number,
+            rules,
+            timeouts: &director.timeouts,
+            guard: &guard,
+            routes,
+            limit,
+            identification,
+            inserted: false,
+        };
+        for (((frame, verdict), packet), hit) in frames
+            .iter_mut()
+            .zip(verdicts.iter_mut())
+            .zip(packets.iter())
+            .zip(hits)
+        {
+            if let Some(packet) = packet {
+                *verdict = decider.decide(frame, packet, hit);
+            }
+            if let Verdict::Drop(reason) | Verdict::Answer(Some(reason)) = *verdict {
+                drops.count(reason);
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The Internet checksum: whole (RFC 1071), by difference (RFC 1624), left to be finished
+//! (`CHECKSUM_PARTIAL`); and SCTP's CRC32c.
+//!
+//! A *sum* here is a folded ones' complement sum in host order; a *checksum* is its complement, as
+//! it stands in a header.
+//!
+//! ```
+//! use lvs_packet::checksum;
+//! // RFC 1624, section 4: 0xdd2f with a field that goes from 0x5555 to 0x3285 becomes 0x0000.
+//! assert_eq!(checksum::update(0xdd2f, 0x5555, 0x3285), 0x0000);
+//! ```
+
+mod crc32c;
+mod partial;
+
+use crate::bytes::{array, u16_at};
+use crate::frame::Frame;
+use crate::packet::{Fragment, Kind, Packet};
+use lvs_core::Addr;
+
+pub use crc32c::crc32c;
+pub use partial::finish_partial;
+
+/// The ones' complement sum of the 16-bit words of `bytes`, an odd last byte padded with zero.
+#[inline]
+#[must_use]
+pub fn sum(bytes: &[u8]) -> u16 {
+    fold(native_sum(bytes)).to_be()
+}
+
+/// The checksum of `bytes`. Over bytes that contain a true one it is 0.
+#[inline]
+#[must_use]
+pub fn full(bytes: &[u8]) -> u16 {
+    !sum(bytes)
+}
+
+/// The words of `bytes` in the machine's byte order, added up in a wide accumulator. The sum's
+/// bytes are swapped at the end instead of each word's (RFC 1071, 2 B).
+#[inline]
+fn native_sum(bytes: &[u8]) -> u64 {
+    // Independent accumulators, fed with half of their width: no carry to chase, and the loop
+    // becomes vector code. 2^32 blocks fit.
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut lanes = [0_u64; 8];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    let mut total: u64 = lanes.iter().sum();
+    let (words, tail) = rest.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_ne_bytes(*word));
+    }
+    let mut last = [0; 4];
+    for (to, from) in last.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    total + u64::from(u32::from_ne_bytes(last))
+}
+
+/// Folds the carries of a 64-bit sum back until 16 bits are left.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each step leaves as many bits as it keeps"
+)]
+const fn fold(total: u64) -> u16 {
+    let total = (total >> 32) + (total & 0xffff_ffff);
+    let total = (total >> 32) + (total & 0xffff_ffff);
+    let total = (total >> 16) + (total & 0xffff);
+    let total = (total >> 16) + (total & 0xffff);
+    ((total >> 16) + total) as u16
+}
+
+/// Adds two sums.
+#[inline]
+#[must_use]
+pub const fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
+}
+
+/// Whether the checksum of an IPv4 header without options is true.
+#[inline]
+pub(crate) fn header_is_true(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let total: u64 = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)))
+        .sum();
+    fold(total) == 0xffff
+}
+
+/// A checksum after a word that it covers has changed (RFC 1624, equation 3): the same as a
+/// computation in full if the checksum was true, as wrong as before if not.
+#[inline]
+#[must_use]
+pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    Delta::NONE.word(old, new).apply(checksum)
+}
+
+/// What changes of words do to a sum that covers them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delta(u64);
+
+impl Delta {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// A word changed.
+    #[inline]
+    pub(crate) const fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + (!old) as u64 + new as u64)
+    }
+
+    /// An address changed.
+    #[inline]
+    pub(crate) const fn addr(self, old: Addr, new: Addr) -> Self {
+        // An IPv4 address's mapped prefix is in both and cancels out. Words of 32 bits are
+        // as good as words of 16: 2^16 is 1 modulo 2^16 - 1.
+        const LOW: u64 = 0xffff_ffff;
+        let removed = (!old.hi >> 32) + (!old.hi & LOW) + (!old.lo >> 32) + (!old.lo & LOW);
+        let added = (new.hi >> 32) + (new.hi & LOW) + (new.lo >> 32) + (new.lo & LOW);
+        Self(self.0 + removed + added)
+    }
+
+    /// The checksum after the changes.
+    #[inline]
+    pub(crate) const fn apply(self, checksum: u16) -> u16 {
+        !fold(self.0 + (!checksum) as u64)
+    }
+
+    /// A sum, not complemented, after the changes.
+    #[inline]
+    pub(crate) const fn apply_to_sum(self, sum: u16) -> u16 {
+        fold(self.0 + sum as u64)
+    }
+}
+
+/// The sum of the pseudo header that TCP, UDP and `ICMPv6` checksums cover (RFC 9293, 3.1; RFC
+/// 8200, 8.1). `length` is that of the transport header and its payload.
+#[inline]
+#[must_use]
+pub const fn pseudo_header(src: Addr, dst: Addr, protocol: u8, length: u32) -> u16 {
+    // With the complement of nothing taken away: the words of both addresses. The mapped prefix
+    // of IPv4 addresses (0xffff) is a zero of ones' complement arithmetic.
+    const LOW: u64 = 0xffff_ffff;
+    let addresses = (src.hi >> 32)
+        + (src.hi & LOW)
+        + (src.lo >> 32)
+        + (src.lo & LOW)
+        + (dst.hi >> 32)
+        + (dst.hi & LOW)
+        + (dst.lo >> 32)
+        + (dst.lo & LOW);
+    fold(addresses + protocol as u64 + length as u64)
+}
+
+/// The checksum of a transport header with its payload, whose own checksum field must be 0, under
+/// a pseudo header.
+pub(crate) fn transport(src: Addr, dst: Addr, protocol: u8, segment: &[u8]) -> u16 {
+    // No packet is 4 GB long.
+    let length = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+    !add(pseudo_header(src, dst, protocol, length), sum(segment))
+}
+
+/// Whether the transport checksum of a packet is true: TCP, UDP, SCTP, ICMP, `ICMPv6`. `None` if
+/// that cannot be known: fragments, other protocols, UDP over IPv4 without checksum, and what is
+/// left to be finished.
+#[must_use]
+pub fn verify(frame: &Frame<'_>, packet: &Packet) -> Option<bool> {
+    if packet.fragment != Fragment::None || frame.offload.checksum.is_some() {
+        return None;
+    }
+    let segment = frame.bytes().get(packet.transport()..packet.tail())?;
+    let flow = &packet.flow;
+    let with_pseudo_header =
+        |segment| transport(flow.src.addr, flow.dst.addr, packet.protocol, segment) == 0;
+    match packet.kind {
+        Kind::Tcp => Some(with_pseudo_header(segment)),
+        Kind::Udp => {
+            let length = usize::from(u16_at(segment, 4)?);
+            if u16_at(segment, 6)? == 0 {
+                return None;
+            }
+            // The datagram may end before the packet.
+            Some(with_pseudo_header(segment.get(..length).unwrap_or(segment)))
+        }
+        Kind::Sctp => {
+            let stored: [u8; 4] = *array(segment, 8)?;
+            Some(sctp(segment) == stored)
+        }
+        Kind::IcmpError | Kind::IcmpEchoRequest | Kind::IcmpOther | Kind::NeighbourSolicitation => {
+            Some(match packet.flow.src.addr.is_v4() {
+                true => full(segment) == 0,
+                false => with_pseudo_header(segment),
+            })
+        }
+        Kind::OtherIp | Kind::ArpRequest | Kind::NotIp => None,
+    }
+}
+
+/// The checksum of an SCTP packet, as its bytes stand in the header (RFC 9260, 6.8), whatever
+/// the field contains now.
+pub(crate) fn sctp(packet: &[u8]) -> [u8; 4] {
+    let (Some(head), Some(chunks)) = (packet.get(..8), packet.get(12..)) else {
+        return [0; 4];
+    };
+    let crc = crc32c::extend(crc32c::START, head);
+    let crc = crc32c::extend(crc, &[0; 4]);
+    (!crc32c::extend(crc, chunks)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests;

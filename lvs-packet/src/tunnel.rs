@@ -1,0 +1,321 @@
+//! Tunnels to a server: the packet whole, behind another IP header (IPVS 3.4).
+//!
+//! ```text
+//!  ipip   Ethernet | outer IP |                      | inner packet
+//!  gre    Ethernet | outer IP | GRE 4, with checksum 8 | inner packet
+//!  gue    Ethernet | outer IP | UDP 8 | GUE 4          | inner packet
+//! ```
+//!
+//! The outer header takes TTL, DSCP and ECN from the inner one as it stands in the frame (so the
+//! TTL is decremented before), a partial checksum is finished first, and padding behind the packet
+//! is cut: nothing is left to be done to the result. A frame that stands for several packets is
+//! cut by [`crate::segment`] before.
+//!
+//! ```
+//! use lvs_core::{Family, TunnelKind};
+//! use lvs_packet::{Frame, Offload, build, parse, tunnel};
+//! let mut buffer = [0; 160];
+//! let ip = build::Ip::new("10.1.0.5".parse()?, "10.0.0.1".parse()?);
+//! let length = build::udp(&mut buffer[64..], &ip, 40001, 80, b"hello")?;
+//! let mut frame = Frame::new(&mut buffer, 64, length, Offload::default());
+//! let packet = parse(&frame).unwrap();
+//! let (director, server) = ("10.2.0.254".parse()?, "10.2.0.1".parse()?);
+//! let options = tunnel::Options::default();
+//! tunnel::encapsulate(&mut frame, &packet, TunnelKind::Ipip, director, server, &options).unwrap();
+//! assert_eq!(frame.len(), length + tunnel::overhead(TunnelKind::Ipip, Family::V4));
+//! assert_eq!(parse(&frame).unwrap().flow.dst.addr, server);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+use crate::bytes::{length_field, set, set_u16, u8_at, u16_at};
+use crate::checksum;
+use crate::frame::Frame;
+use crate::packet::Packet;
+use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, number};
+use lvs_core::{Addr, DropReason, Family, Flow, TunnelChecksum, TunnelKind};
+
+const UDP_LEN: usize = 8;
+const GUE_LEN: usize = 4;
+const GRE_LEN: usize = 4;
+const GRE_CHECKSUM_LEN: usize = 4;
+/// Where the UDP checksum stands.
+const UDP_CHECKSUM: usize = 6;
+/// Where the GRE checksum stands.
+const GRE_CHECKSUM: usize = 4;
+
+/// What an outer header says that neither the inner packet nor the destination tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Identification of an outer IPv4 header without DF; with DF it is 0.
+    pub ident: u16,
+    /// The outer DF bit is the inner one's (`pmtu_disc = 1`); else it is clear.
+    pub copy_df: bool,
+    /// Source port of GUE, from [`gue_source_port`].
+    pub source_port: u16,
+}
+
+impl Default for Options {
+    /// As `pmtu_disc` is by default: DF copied.
+    fn default() -> Self {
+        Self {
+            ident: 0,
+            copy_df: true,
+            source_port: FIRST_SOURCE_PORT,
+        }
+    }
+}
+
+/// `ip_local_port_range` of the kernel.
+const FIRST_SOURCE_PORT: u16 = 32768;
+const SOURCE_PORTS: u32 = 28_232;
+
+/// The source port of a GUE packet: the same for all packets of a flow, spread over 32768..=60999
+/// so that receivers and links can tell flows apart. `key` is drawn once by the caller, so that
+/// nobody outside can aim at one.
+#[must_use]
+pub fn gue_source_port(flow: &Flow, key: u64) -> u16 {
+    let mut hash = key;
+    let ports = (u64::from(flow.src.port) << 24)
+        | (u64::from(flow.dst.port) << 8)
+        | u64::from(flow.protocol.number());
+    for word in [
+        flow.src.addr.hi,
+        flow.src.addr.lo,
+        flow.dst.addr.hi,
+        flow.dst.addr.lo,
+        ports,
+    ] {
+        // Steele, Lea and Flood's mixer (SplitMix64).
+        hash = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 31;
+    }
+    let spread = ((hash >> 32) * u64::from(SOURCE_PORTS)) >> 32;
+    u16::try_from(spread).map_or(FIRST_SOURCE_PORT, |spread| FIRST_SOURCE_PORT + spread)
+}
+
+/// Bytes that a tunnel adds to a packet.
+///
+/// Remote checksum offload counts as the full checksum that it is sent as.
+#[inline]
+#[must_use]
+pub const fn overhead(kind: TunnelKind, outer: Family) -> usize {
+    let ip = match outer {
+        Family::V4 => IPV4_LEN,
+        Family::V6 => IPV6_LEN,
+    };
+    ip + between(kind)
+}
+
+/// Bytes between the outer and the inner IP header.
+#[inline]
+const fn between(kind: TunnelKind) -> usize {
+    match kind {
+        TunnelKind::Ipip => 0,
+        TunnelKind::Gue { .. } => UDP_LEN + GUE_LEN,
+        TunnelKind::Gre {
+            checksum: TunnelChecksum::None,
+        } => GRE_LEN,
+        TunnelKind::Gre { .. } => GRE_LEN + GRE_CHECKSUM_LEN,
+    }
+}
+
+/// Puts the packet behind an outer header from `source` to `destination`, whose family decides the
+/// outer one. What was parsed before keeps describing the inner packet; its offsets grow by
+/// [`overhead`].
+///
+/// # Errors
+/// [`DropReason::BadSegmentation`] if the frame stands for several packets,
+/// [`DropReason::TooBig`] if an outer length field cannot hold the result,
+/// [`DropReason::NoHeadroom`] without the room, [`DropReason::BadAddress`] if the addresses are of
+/// two families, [`DropReason::BadVersion`] if there is no IP packet. The frame is unchanged, but
+/// for a finished checksum.
+#[inline]
+pub fn encapsulate(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    kind: TunnelKind,
+    source: Addr,
+    destination: Addr,
+    options: &Options,
+) -> Result<(), DropReason> {
+    if !packet.is_ip() {
+        return Err(DropReason::BadVersion);
+    }
+    if frame.offload.segmentation.is_some() {
+        return Err(DropReason::BadSegmentation);
+    }
+    let outer = destination.family();
+    if source.family() != outer {
+        return Err(DropReason::BadAddress);
+    }
+    let l3 = packet.ip();
+    let gap = overhead(kind, outer);
+    let length = gap + packet.tail() - l3;
+    let limit = match outer {
+        Family::V4 => usize::from(u16::MAX),
+        Family::V6 => usize::from(u16::MAX) + IPV6_LEN,
+    };
+    if length > limit {
+        return Err(DropReason::TooBig);
+    }
+    let inner = Inner::read(frame.bytes(), packet)?;
+    frame.set_len(packet.tail())?;
+    checksum::finish_partial(frame)?;
+    frame.open_gap(l3, gap)?;
+    let bytes = frame.bytes_mut();
+    let ethertype = match outer {
+        Family::V4 => ETHERTYPE_IPV4,
+        Family::V6 => ETHERTYPE_IPV6,
+    };
+    set_u16(bytes, l3 - 2, ethertype);
+    let Some((header, payload)) = bytes
+        .get_mut(l3..)
+        .and_then(|rest| rest.split_at_mut_checked(gap - between(kind)))
+    else {
+        return Err(DropReason::Truncated);
+    };
+    let protocol = match kind {
+        TunnelKind::Ipip => inner.protocol,
+        TunnelKind::Gue { .. } => number::UDP,
+        TunnelKind::Gre { .. } => number::GRE,
+    };
+    match outer {
+        Family::V4 => {
+            let dont_fragment = options.copy_df && inner.dont_fragment;
+            let ident = if dont_fragment { 0 } else { options.ident };
+            let [l0, l1] = length_field(length).to_be_bytes();
+            let [i0, i1] = ident.to_be_bytes();
+            let flags = if dont_fragment { 0x40 } else { 0 };
+            set(
+                header,
+                0,
+                [
+                    0x45,
+                    inner.outer_tos(),
+                    l0,
+                    l1,
+                    i0,
+                    i1,
+                    flags,
+                    0,
+                    inner.ttl,
+                    protocol,
+                    0,
+                    0,
+                ],
+            );
+            set(header, 12, source.v4_octets());
+            set(header, 16, destination.v4_octets());
+            let checksum = checksum::full(header);
+            set_u16(header, 10, checksum);
+        }
+        Family::V6 => {
+            let [l0, l1] = length_field(length - IPV6_LEN).to_be_bytes();
+            let tos = inner.outer_tos();
+            set(
+                header,
+                0,
+                [
+                    0x60 | (tos >> 4),
+                    tos << 4,
+                    0,
+                    0,
+                    l0,
+                    l1,
+                    protocol,
+                    inner.ttl,
+                ],
+            );
+            set(header, 8, source.v6_octets());
+            set(header, 24, destination.v6_octets());
+        }
+    }
+    match kind {
+        TunnelKind::Ipip => {}
+        TunnelKind::Gue { port, checksum } => {
+            gue(payload, &inner, port, options.source_port);
+            if checksum != TunnelChecksum::None {
+                let sum = match checksum::transport(source, destination, number::UDP, payload) {
+                    0 => 0xffff,
+                    sum => sum,
+                };
+                set_u16(payload, UDP_CHECKSUM, sum);
+            }
+        }
+        TunnelKind::Gre { checksum } => gre(payload, &inner, checksum != TunnelChecksum::None),
+    }
+    Ok(())
+}
+
+/// What an outer header takes from the inner one.
+struct Inner {
+    protocol: u8,
+    ethertype: u16,
+    tos: u8,
+    ttl: u8,
+    dont_fragment: bool,
+}
+
+impl Inner {
+    #[inline]
+    fn read(bytes: &[u8], packet: &Packet) -> Result<Self, DropReason> {
+        let at = packet.ip();
+        let inner = match packet.family {
+            Family::V4 => Self {
+                protocol: number::IPIP,
+                ethertype: ETHERTYPE_IPV4,
+                tos: u8_at(bytes, at + 1).ok_or(DropReason::Truncated)?,
+                ttl: u8_at(bytes, at + 8).ok_or(DropReason::Truncated)?,
+                dont_fragment: u8_at(bytes, at + 6).is_some_and(|flags| flags & 0x40 != 0),
+            },
+            Family::V6 => {
+                let word = u16_at(bytes, at).ok_or(DropReason::Truncated)?;
+                let [_, tos] = (word >> 4).to_be_bytes();
+                Self {
+                    protocol: number::IPV6,
+                    ethertype: ETHERTYPE_IPV6,
+                    tos,
+                    ttl: u8_at(bytes, at + 7).ok_or(DropReason::Truncated)?,
+                    dont_fragment: false,
+                }
+            }
+        };
+        Ok(inner)
+    }
+
+    /// DSCP as it is; ECN too, but congestion experienced inside starts as ECT(0) outside
+    /// (RFC 6040's normal mode as Linux has it).
+    #[inline]
+    const fn outer_tos(&self) -> u8 {
+        match self.tos & 3 {
+            3 => self.tos & !3 | 2,
+            _ => self.tos,
+        }
+    }
+}
+
+/// UDP without checksum, and GUE version 0 (draft-ietf-intarea-gue, 3).
+#[inline]
+fn gue(payload: &mut [u8], inner: &Inner, port: u16, source_port: u16) {
+    let length = length_field(payload.len());
+    set_u16(payload, 0, source_port);
+    set_u16(payload, 2, port);
+    set_u16(payload, 4, length);
+    set(payload, UDP_CHECKSUM, [0, 0, 0, inner.protocol, 0, 0]);
+}
+
+/// GRE (RFC 2784).
+#[inline]
+fn gre(payload: &mut [u8], inner: &Inner, with_checksum: bool) {
+    set_u16(payload, 2, inner.ethertype);
+    if with_checksum {
+        set_u16(payload, 0, 0x8000);
+        set(payload, GRE_CHECKSUM, [0; 4]);
+        let checksum = checksum::full(payload);
+        set_u16(payload, GRE_CHECKSUM, checksum);
+    } else {
+        set_u16(payload, 0, 0);
+    }
+}

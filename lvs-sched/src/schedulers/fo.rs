@@ -1,0 +1,33 @@
+//! `fo`: fail over. The usable backend of the highest weight; in a tie the one that stands first,
+//! the newest.
+//!
+//! Source: IPVS 1.4. No state.
+
+use super::ranked::Ranked;
+use crate::index::Contest;
+use crate::scheduler::{List, Scheduler};
+use crate::{Backend, Options};
+use alloc::sync::Arc;
+
+/// The comparison of `fo`.
+#[derive(Debug)]
+struct Fo;
+
+impl Contest for Fo {
+    type Key = u32;
+
+    #[inline]
+    fn key(backend: &Backend) -> Option<u32> {
+        let weight = backend.usable_weight();
+        (weight != 0).then_some(weight)
+    }
+
+    #[inline]
+    fn beats(challenger: u32, holder: u32) -> bool {
+        challenger > holder
+    }
+}
+
+pub(crate) fn build(list: &List, _: &Options) -> Arc<dyn Scheduler> {
+    Arc::new(Ranked::<Fo>::new(list))
+}

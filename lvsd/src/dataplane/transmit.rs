@@ -1,0 +1,226 @@
+//! What becomes of a frame after the verdict: out by an interface, to the host, or nowhere.
+//!
+//! In: frames and verdicts. Out: frames in transmit rings. Never: an allocation or a lock.
+
+use super::hops::{Hops, NextHop};
+use crate::host::announce::OwnedVips;
+use crate::host::neighbour_wait::NeighbourWait;
+use crate::host::net::{Hop, NetSnapshot};
+use arc_swap::{ArcSwap, Cache};
+use lvs_core::{DropReason, Tick};
+use lvs_director::{Verdict, Worker};
+use lvs_io_afpacket::{Injector, Sender, TransmitStatistics};
+use lvs_packet::{Frame, Kind, Offload, ethernet, neighbour};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+/// Room for one packet that was cut from a segmented frame.
+const SCRATCH: usize = 16 << 10;
+
+/// What a worker has to know of an interface.
+#[derive(Clone, Copy, Debug)]
+pub struct PortInfo {
+    /// Its number.
+    pub ifindex: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+}
+
+/// The sending half of a worker.
+#[derive(Debug)]
+pub struct Transmit {
+    ports: Vec<PortInfo>,
+    senders: Vec<Sender>,
+    injector: Option<Injector>,
+    injected: bool,
+    waiting: NeighbourWait,
+    wanted: SyncSender<Hop>,
+    vips: Cache<Arc<ArcSwap<OwnedVips>>, Arc<OwnedVips>>,
+    scratch: Box<[u8]>,
+}
+
+impl Transmit {
+    /// Without interfaces; `injector` is the way to the host's own stack, `wanted` where neighbours
+    /// are asked for, `vips` the addresses to answer for.
+    #[must_use]
+    pub fn new(
+        injector: Option<Injector>,
+        wanted: SyncSender<Hop>,
+        vips: Arc<ArcSwap<OwnedVips>>,
+    ) -> Self {
+        Self {
+            ports: Vec::new(),
+            senders: Vec::new(),
+            injector,
+            injected: false,
+            waiting: NeighbourWait::default(),
+            wanted,
+            vips: Cache::new(vips),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+        }
+    }
+
+    /// Adds an interface, behind the others.
+    pub fn attach(&mut self, info: PortInfo, sender: Sender) {
+        self.ports.push(info);
+        self.senders.push(sender);
+    }
+
+    /// Leaves an interface; answers its place.
+    pub fn detach(&mut self, ifindex: u32) -> Option<usize> {
+        let index = self.ports.iter().position(|port| port.ifindex == ifindex)?;
+        self.ports.remove(index);
+        self.senders.remove(index);
+        Some(index)
+    }
+
+    /// The interface at a place; 0 for a place that is none.
+    #[must_use]
+    pub fn ifindex(&self, index: usize) -> u32 {
+        self.ports.get(index).map_or(0, |port| port.ifindex)
+    }
+
+    /// The sending rings.
+    pub fn senders(&mut self) -> &mut [Sender] {
+        &mut self.senders
+    }
+
+    /// What the ring at a place has counted.
+    #[must_use]
+    pub fn statistics(&self, index: usize) -> TransmitStatistics {
+        self.senders.get(index).map(Sender::statistics).unwrap_or_default()
+    }
+
+    /// Does what the verdict says with a frame that came in by the port at `index`.
+    #[inline]
+    pub fn act(
+        &mut self,
+        index: usize,
+        frame: &mut Frame<'_>,
+        verdict: &Verdict,
+        hops: &Hops,
+        now: Tick,
+        worker: &Worker,
+    ) {
+        let result = match verdict {
+            Verdict::Drop(_) => Ok(()),
+            Verdict::Forward(hop) => match hops.get(*hop) {
+                Some(hop) => self.send_to(hop, frame, now),
+                None => Err(DropReason::NoRoute),
+            },
+            Verdict::ForwardSegments { hop, outer } => match hops.get(*hop) {
+                Some(hop) => {
+                    let mut scratch = core::mem::take(&mut self.scratch);
+                    let mut last = Ok(());
+                    let cut = outer.for_each_segment(frame, &mut scratch, |piece| {
+                        last = self.send_to(hop, piece, now);
+                    });
+                    self.scratch = scratch;
+                    cut.and(last)
+                }
+                None => Err(DropReason::NoRoute),
+            },
+            Verdict::Answer(_) => self.send_by(index, frame.bytes(), &frame.offload),
+            Verdict::ToHost => self.give_to_host(frame),
+            Verdict::Pass => self.answer_neighbour(index, frame),
+        };
+        if let Err(reason) = result {
+            worker.count_drop(reason);
+        }
+    }
+
+    /// Sends what the batch has left, one system call an interface.
+    pub fn flush(&mut self, worker: &Worker) {
+        for sender in &mut self.senders {
+            if let Err(reason) = sender.flush() {
+                worker.count_drop(reason);
+            }
+        }
+        if core::mem::take(&mut self.injected)
+            && let Some(injector) = &mut self.injector
+            && let Err(reason) = injector.flush()
+        {
+            worker.count_drop(reason);
+        }
+    }
+
+    /// Sends frames whose neighbour is known by now, and gives up on those that waited too long.
+    pub fn release(&mut self, snapshot: &NetSnapshot, now: Tick, worker: &Worker) {
+        let Self { waiting, ports, senders, .. } = self;
+        if waiting.is_empty() {
+            return;
+        }
+        waiting.release(snapshot, now, |hop, mac, frame, result| match result {
+            Ok(()) => {
+                let port = ports.iter().position(|port| port.ifindex == hop.ifindex);
+                let sent = match port.and_then(|at| Some((ports.get(at)?, senders.get_mut(at)?))) {
+                    Some((port, sender)) => {
+                        ethernet::set_addresses(frame, mac, port.mac);
+                        sender.send(frame.bytes(), &frame.offload)
+                    }
+                    None => Err(DropReason::InterfaceDown),
+                };
+                if let Err(reason) = sent {
+                    worker.count_drop(reason);
+                }
+            }
+            Err(reason) => worker.count_drop(reason),
+        });
+        self.flush(worker);
+    }
+
+    #[inline]
+    fn send_to(&mut self, hop: &NextHop, frame: &mut Frame<'_>, now: Tick) -> Result<(), DropReason> {
+        let Some(mac) = hop.mac else {
+            let wanted = Hop { ifindex: hop.ifindex, addr: hop.addr };
+            // A full queue means that the control thread has this neighbour in it already, most
+            // likely; the next packet asks again.
+            let _ = self.wanted.try_send(wanted);
+            return self.waiting.push(wanted, frame, now);
+        };
+        ethernet::set_addresses(frame, mac, hop.source_mac);
+        let port = self.ports.iter().position(|port| port.ifindex == hop.ifindex);
+        match port {
+            Some(index) => self.send_by(index, frame.bytes(), &frame.offload),
+            None => Err(DropReason::InterfaceDown),
+        }
+    }
+
+    #[inline]
+    fn send_by(&mut self, index: usize, bytes: &[u8], offload: &Offload) -> Result<(), DropReason> {
+        match self.senders.get_mut(index) {
+            Some(sender) => sender.send(bytes, offload),
+            None => Err(DropReason::InterfaceDown),
+        }
+    }
+
+    fn give_to_host(&mut self, frame: &mut Frame<'_>) -> Result<(), DropReason> {
+        let Some(injector) = &mut self.injector else { return Err(DropReason::InterfaceDown) };
+        self.injected = true;
+        injector.inject(frame)
+    }
+
+    /// Answers ARP and neighbour discovery for a VIP that the host does not have.
+    #[inline]
+    fn answer_neighbour(&mut self, index: usize, frame: &mut Frame<'_>) -> Result<(), DropReason> {
+        let vips = self.vips.load();
+        if vips.is_empty() {
+            return Ok(());
+        }
+        let Ok(packet) = lvs_packet::parse(frame) else { return Ok(()) };
+        let target = match packet.kind {
+            Kind::ArpRequest => neighbour::arp_request_target(frame, &packet),
+            Kind::NeighbourSolicitation => neighbour::solicitation_target(frame, &packet),
+            _ => None,
+        };
+        if !target.is_some_and(|target| vips.contains(target)) {
+            return Ok(());
+        }
+        let Some(mac) = self.ports.get(index).map(|port| port.mac) else { return Ok(()) };
+        match packet.kind {
+            Kind::ArpRequest => neighbour::answer_arp(frame, &packet, mac)?,
+            _ => neighbour::answer_solicitation(frame, &packet, mac)?,
+        }
+        self.send_by(index, frame.bytes(), &frame.offload)
+    }
+}

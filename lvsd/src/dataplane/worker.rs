@@ -1,0 +1,145 @@
+//! One worker thread: frames from all interfaces, through the director, out again.
+//!
+//! In: the rings. Out: the rings, the host's stack, requests for neighbours. Never: an allocation,
+//! a lock, a log line or a system call for a packet; those of the rings are one a batch. What the
+//! control thread wants done arrives as a [`Command`] and is looked at between batches.
+
+use super::clock;
+use super::hops::Hops;
+use super::transmit::{PortInfo, Transmit};
+use crate::host::net::NetSnapshot;
+use arc_swap::{ArcSwap, Cache};
+use lvs_director::{BATCH, Verdict};
+use lvs_io_afpacket::{Port, ReceiveStatistics, Receiver, TransmitStatistics, Waker, wait};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Inbox, SyncSender, TryRecvError};
+use std::time::Duration;
+
+/// How long an idle worker sleeps at the most: frames that wait for a neighbour are looked at again.
+const NAP: Duration = Duration::from_millis(100);
+/// Between two readings of the rings' statistics, in batches or naps.
+const STATISTICS_EVERY: u32 = 256;
+
+/// What the control thread asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Work on one more interface.
+    Attach(PortInfo, Box<Port>),
+    /// Leave an interface.
+    Detach {
+        /// Its number.
+        ifindex: u32,
+    },
+    /// Flush and end.
+    Stop,
+}
+
+/// What a ring has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortStatistics {
+    /// The interface.
+    pub ifindex: u32,
+    /// What came in.
+    pub received: ReceiveStatistics,
+    /// What went out.
+    pub sent: TransmitStatistics,
+}
+
+/// What a worker has counted of its rings; written by the worker now and then.
+pub type SharedStatistics = Arc<Mutex<Vec<PortStatistics>>>;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// The director's half.
+    pub director: lvs_director::Worker,
+    /// The kernel's tables.
+    pub snapshots: Arc<ArcSwap<NetSnapshot>>,
+    /// Where commands come from.
+    pub inbox: Inbox<Command>,
+    /// What wakes the worker when a command has been sent.
+    pub waker: Arc<Waker>,
+    /// Where to report a dead link.
+    pub trouble: SyncSender<u32>,
+    /// Where to leave the statistics.
+    pub statistics: SharedStatistics,
+    /// The sending half.
+    pub transmit: Transmit,
+}
+
+/// Runs until [`Command::Stop`].
+pub fn run(parts: WorkerParts) {
+    let WorkerParts { mut director, snapshots, inbox, waker, trouble, statistics, mut transmit } = parts;
+    let mut snapshots = Cache::new(snapshots);
+    let mut receivers: Vec<Receiver> = Vec::new();
+    let mut hops = Hops::default();
+    let mut verdicts = [Verdict::Pass; BATCH];
+    let mut rounds = 0_u32;
+    loop {
+        let mut busy = false;
+        for (index, receiver) in receivers.iter_mut().enumerate() {
+            let snapshot = snapshots.load();
+            let took = receiver.receive(BATCH, |frames| {
+                let ifindex = transmit.ifindex(index);
+                let now = clock::now();
+                let mut ways = hops.ways(snapshot, ifindex);
+                director.process(now, &mut ways, frames, &mut verdicts);
+                for (frame, verdict) in frames.iter_mut().zip(&verdicts) {
+                    transmit.act(index, frame, verdict, &hops, now, &director);
+                }
+            });
+            busy |= took.is_some();
+        }
+        transmit.flush(&director);
+        rounds = rounds.wrapping_add(1);
+        if busy && rounds % STATISTICS_EVERY != 0 {
+            continue;
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(Command::Attach(info, port)) => {
+                    let Port { receiver, sender, .. } = *port;
+                    receivers.push(receiver);
+                    transmit.attach(info, sender);
+                }
+                Ok(Command::Detach { ifindex }) => {
+                    if let Some(index) = transmit.detach(ifindex) {
+                        drop(receivers.remove(index));
+                    }
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        transmit.release(snapshots.load(), clock::now(), &director);
+        if rounds % STATISTICS_EVERY == 0 || !busy {
+            publish(&statistics, &mut receivers, &transmit);
+        }
+        if busy {
+            continue;
+        }
+        match wait(&receivers, transmit.senders(), Some(&waker), Some(NAP)) {
+            Ok(woken) => {
+                for index in woken.trouble() {
+                    let _ = trouble.try_send(transmit.ifindex(index));
+                }
+            }
+            // Out of memory for a moment: the next round tries again, not faster than this.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn publish(shared: &SharedStatistics, receivers: &mut [Receiver], transmit: &Transmit) {
+    // A reader that holds the lock makes this worker come back later, not wait.
+    let Some(mut shared) = shared.try_lock() else { return };
+    shared.clear();
+    for (index, receiver) in receivers.iter_mut().enumerate() {
+        shared.push(PortStatistics {
+            ifindex: transmit.ifindex(index),
+            received: receiver.statistics(),
+            sent: transmit.statistics(index),
+        });
+    }
+}
