@@ -108,6 +108,7 @@ impl Presence {
 
         let host_addresses = net.interfaces().iter().flat_map(|i| i.addresses.iter());
         let set = ClaimSet {
+            local_ports: Vec::new(),
             services: claims.services,
             replies: claims.replies,
             owned_vips: foreign.clone(),
