@@ -1,5 +1,7 @@
 //! What lvsadm has beyond ipvsadm, and what it says when there is no daemon.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Daemon, LocalNames, Seen};
