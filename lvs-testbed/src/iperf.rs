@@ -1,0 +1,157 @@
+//! iperf3, where it is installed: streams of TCP and UDP, and what arrived of them.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::{Child, Error, Namespace, Result, program};
+
+/// `iperf3 --server`; serves any number of tests, one at a time, until dropped.
+#[derive(Debug)]
+pub struct IperfServer {
+    _child: Child,
+}
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IperfTest {
+    /// The server, or what stands before it.
+    pub to: SocketAddr,
+    /// How long.
+    pub seconds: u32,
+    /// Whether the server sends and the client receives.
+    pub reverse: bool,
+    /// UDP at this rate in bits a second; none for TCP.
+    pub udp: Option<u64>,
+    /// Streams side by side.
+    pub streams: u32,
+}
+
+/// What iperf3 reported.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IperfReport {
+    /// Received bits a second of payload.
+    pub bits_per_second: f64,
+    /// UDP datagrams that did not arrive, in percent.
+    pub lost_percent: f64,
+    /// TCP segments sent again.
+    pub retransmits: f64,
+}
+
+impl IperfServer {
+    /// Starts it on every address of `namespace` and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// When iperf3 is not installed or does not start.
+    pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
+        let mut command = program::command("iperf3")?;
+        command.args(["--server", "--port", &port.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = namespace.spawn(command)?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let listening = format!(":{port:04X} ");
+        loop {
+            let read = || std::fs::read_to_string("/proc/thread-self/net/tcp6");
+            let sockets = namespace.run(read)?.unwrap_or_default();
+            let mut lines = sockets.lines();
+            if lines.any(|line| line.contains(&listening) && line.contains(" 0A ")) {
+                return Ok(Self { _child: child });
+            }
+            if child.try_wait()?.is_some() || Instant::now() >= deadline {
+                return Err(Error::Timeout("the start of iperf3 --server".into()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl IperfTest {
+    /// TCP towards the server, one stream.
+    #[must_use]
+    pub const fn tcp(to: SocketAddr, seconds: u32) -> Self {
+        Self {
+            to,
+            seconds,
+            reverse: false,
+            udp: None,
+            streams: 1,
+        }
+    }
+
+    /// Runs it from `client`.
+    ///
+    /// # Errors
+    ///
+    /// When iperf3 is not installed, and with its own words when it fails.
+    pub fn run(&self, client: &Namespace) -> Result<IperfReport> {
+        let mut command = program::command("iperf3")?;
+        command.args(["--client", &self.to.ip().to_string(), "--json"]);
+        command.args(["--port", &self.to.port().to_string()]);
+        command.args(["--time", &self.seconds.to_string()]);
+        command.args(["--connect-timeout", "5000"]);
+        command.args(["--parallel", &self.streams.to_string()]);
+        if self.reverse {
+            command.arg("--reverse");
+        }
+        if let Some(rate) = self.udp {
+            command.args(["--udp", "--bitrate", &rate.to_string()]);
+        }
+        let output = client.output(command)?;
+        let json = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let said = json.lines().find(|line| line.contains("\"error\""));
+            return Err(Error::Unexpected {
+                doing: format!("iperf3 from {} to {}", client.name(), self.to),
+                got: said.unwrap_or(&json).trim().to_owned(),
+            });
+        }
+        let (received, sent) = if self.udp.is_some() {
+            ("\"sum\"", "\"sum\"")
+        } else {
+            ("\"sum_received\"", "\"sum_sent\"")
+        };
+        Ok(IperfReport {
+            bits_per_second: number(&json, received, "\"bits_per_second\""),
+            lost_percent: number(&json, received, "\"lost_percent\""),
+            retransmits: number(&json, sent, "\"retransmits\""),
+        })
+    }
+}
+
+/// The number after `key` in the last object called `object`; 0 if there is none. iperf3 writes the
+/// sums of the whole test last.
+fn number(json: &str, object: &str, key: &str) -> f64 {
+    let find = || {
+        let inside = json.get(json.rfind(object)?..)?;
+        let inside = inside.get(..inside.find('}')?)?;
+        let value = inside.get(inside.find(key)? + key.len()..)?;
+        let value = value.trim_start_matches([':', ' ', '\t']);
+        let end = value.find([',', '\n', '}']).unwrap_or(value.len());
+        value.get(..end)?.trim().parse().ok()
+    };
+    find().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_last_sum() {
+        let json = r#"{"intervals": [{"sum": {"bits_per_second": 1, "x": 2}}],
+            "end": {"sum": {"bits_per_second":	3.5e9, "lost_percent": 0.25}}}"#;
+        assert_eq!(
+            number(json, "\"sum\"", "\"bits_per_second\"").to_string(),
+            "3500000000"
+        );
+        assert_eq!(
+            number(json, "\"sum\"", "\"lost_percent\"").to_string(),
+            "0.25"
+        );
+        assert_eq!(
+            number(json, "\"sum_sent\"", "\"retransmits\"").to_string(),
+            "0"
+        );
+    }
+}
