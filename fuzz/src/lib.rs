@@ -19,11 +19,17 @@
 )]
 
 mod endpoint;
+mod sched;
 
 pub use endpoint::endpoint;
+pub use sched::sched;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its program and its corpus.
-pub const TARGETS: &[(&str, Target)] = &[("endpoint", endpoint)];
+#[rustfmt::skip] // a line a target
+pub const TARGETS: &[(&str, Target)] = &[
+    ("endpoint", endpoint),
+    ("sched", sched),
+];
