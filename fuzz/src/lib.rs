@@ -1,1 +1,29 @@
-//! fuzz
+//! What bytes can do to lvs: one function for each fuzz target.
+//!
+//! In: any bytes. Out: nothing, or a panic when a promise is broken. The fuzzer's programs in
+//! `fuzz_targets/` only call these functions, so that an ordinary test (`tests/corpus.rs`) replays
+//! every corpus on a stable toolchain, and a debugger needs no fuzzer.
+//!
+//! A target checks more than the absence of a panic: it says what must hold for every input.
+//!
+//! ```
+//! for (name, target) in lvs_fuzz::TARGETS {
+//!     target(name.as_bytes());
+//! }
+//! ```
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a panic is how a target says that a promise is broken"
+)]
+
+mod endpoint;
+
+pub use endpoint::endpoint;
+
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
+/// Every target under the name of its program and its corpus.
+pub const TARGETS: &[(&str, Target)] = &[("endpoint", endpoint)];

@@ -169,7 +169,6 @@ impl<'g> Conn<'g> {
     /// The state of the protocol, in the numbers of [`lvs_core::state`].
     #[inline]
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
     pub fn state(self) -> u8 {
         (self.entry.word.load(Relaxed) & STATE) as u8
     }
@@ -240,7 +239,6 @@ impl<'g> Conn<'g> {
                 Direction::FromClient if word & NO_OUTPUT != 0 => Side::InputOnly,
                 Direction::FromClient => Side::Input,
             };
-            #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
             let from = (word & STATE) as u8;
             let to = next_state(protocol, from, side, event, secure);
             let mut new = (word & !STATE) | u32::from(to);

@@ -54,7 +54,7 @@ pub mod sctp_state;
 mod sync;
 mod table;
 pub mod tcp_state;
-mod timeouts;
+pub mod timeouts;
 mod wheel;
 
 pub use conn::{Activity, Conn, DestinationId, Direction, Hit, NewConnection, Transition};

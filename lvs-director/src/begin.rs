@@ -23,7 +23,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         if flow.dst.port == 0 || is_ftp_data(packet) {
             return self.stranger(frame, packet);
         }
-        let request = Request::new(flow.src, flow.dst.addr, self.now);
+        let request = Request::new(flow.src, flow.dst, self.now);
         let destination = service
             .pool
             .pick(&request)

@@ -12,7 +12,7 @@ use lvs_core::{
     DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
     ServiceSpec, TunnelKind,
 };
-use lvs_sched::{Backend, Pool};
+use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
 
 /// The longest persistence timeout, in seconds.
@@ -218,7 +218,7 @@ impl<'a> Edit<'a> {
         service
             .pool
             .set_scheduler(spec.scheduler, spec.flags)
-            .map_err(|_| unknown_scheduler(spec))?;
+            .map_err(|error| refused(spec.scheduler, error))?;
         service.persistence = spec.persistence;
         service.one_packet = spec.one_packet;
         self.rules.put_service(service);
@@ -276,10 +276,12 @@ impl<'a> Edit<'a> {
             None => self.new_destination(&service, spec)?,
         };
         let backend = &destination.backend;
-        backend.set_weight(spec.weight);
+        backend.reset_weight(spec.weight);
         backend.set_thresholds(spec.thresholds);
-        backend.set_available(true);
-        service.pool.add(Arc::clone(backend));
+        service
+            .pool
+            .add(Arc::clone(backend))
+            .map_err(|error| refused("", error))?;
         self.rules
             .put_destination(destination.id.index, Some(Arc::new(destination)));
         self.rules.put_service(service);
@@ -309,12 +311,7 @@ impl<'a> Edit<'a> {
             },
             service: service.key,
             spec: *spec,
-            backend: Arc::new(Backend::new(
-                index,
-                spec.endpoint,
-                spec.weight,
-                spec.thresholds,
-            )),
+            backend: Backend::new(index, spec.endpoint, spec.weight, spec.thresholds),
             counters: self.director.sharded(),
             history: Arc::default(),
             service_history: Arc::clone(&service.history),
@@ -338,7 +335,7 @@ impl<'a> Edit<'a> {
         };
         destination.backend.set_weight(spec.weight);
         destination.backend.set_thresholds(spec.thresholds);
-        service.pool.updated(destination.id.index);
+        service.pool.updated(&destination.backend);
         self.rules
             .put_destination(destination.id.index, Some(Arc::new(destination)));
         self.rules.put_service(service);
@@ -356,8 +353,7 @@ impl<'a> Edit<'a> {
                 .destination_at(&service, endpoint)
                 .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
         );
-        destination.backend.set_available(false);
-        service.pool.remove(destination.id.index);
+        service.pool.remove(&destination.backend);
         service.history.lock().departed +=
             destination.counters.sum() - destination.history.lock().birth;
         // The index keeps the destination until no connection holds it: `Director::tick`.
@@ -369,6 +365,16 @@ impl<'a> Edit<'a> {
 
 fn unknown_scheduler(spec: &ServiceSpec<'_>) -> RuleError {
     RuleError::UnknownScheduler(spec.scheduler.to_owned())
+}
+
+fn refused(scheduler: &str, error: EditError) -> RuleError {
+    match error {
+        EditError::UnknownScheduler => RuleError::UnknownScheduler(scheduler.to_owned()),
+        EditError::TooManyBackends => RuleError::Invalid(
+            "the scheduler's table has fewer slots than the service destinations",
+        ),
+        _ => RuleError::Invalid("the scheduler refused the change"),
+    }
 }
 
 /// Whether a service can be (IPVS 0.1, 5.3).

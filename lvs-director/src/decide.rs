@@ -7,7 +7,7 @@ use crate::rules::{Destination, Rules};
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use lvs_conn::{Activity, Conn, Direction, Event, Guard, Hit, Timeouts};
-use lvs_core::{DropReason, Endpoint, ForwardMethod, Protocol, Tick, state::tcp};
+use lvs_core::{DropReason, Endpoint, Protocol, Tick, state::tcp};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 
@@ -67,7 +67,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     fn request(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
         if is_reused(packet, conn) {
             // It still counts with its destination when the scheduler looks (2.4, rule 6).
-            self.guard.unlink(conn, self.now);
+            conn.unlink(self.now);
             return self.begin(frame, packet);
         }
         let destination = self.rules.destination_of(conn.dest());

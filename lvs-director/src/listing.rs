@@ -6,7 +6,7 @@ use crate::director::Director;
 use crate::rules::{Destination, Rules, Service};
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use lvs_conn::Conn;
-use lvs_core::{Counters, Rates, ServiceKey, Tick};
+use lvs_core::{Counters, ServiceKey, Tick};
 
 impl Director {
     /// All services with their destinations, in no particular order.
@@ -147,15 +147,4 @@ fn status_of_connection(conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
         expires: conn.expires_in(now) / Tick::PER_SECOND,
         template: false,
     }
-}
-
-/// Rates of the whole director.
-pub(crate) fn sum_rates(rates: impl Iterator<Item = Rates>) -> Rates {
-    rates.fold(Rates::default(), |sum, rates| Rates {
-        cps: sum.cps + rates.cps,
-        in_pps: sum.in_pps + rates.in_pps,
-        out_pps: sum.out_pps + rates.out_pps,
-        in_bps: sum.in_bps + rates.in_bps,
-        out_bps: sum.out_bps + rates.out_bps,
-    })
 }

@@ -177,10 +177,6 @@ impl Rules {
         self.buckets.iter().flat_map(|bucket| bucket.iter())
     }
 
-    pub(crate) fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter()).flatten()
-    }
-
     /// The destinations of a service in its own order, newest first.
     pub(crate) fn destinations_in<'a>(
         &'a self,
@@ -193,11 +189,11 @@ impl Rules {
             .filter_map(|backend| self.destination(backend.id()))
     }
 
-    pub(crate) fn destination_at(
-        &self,
-        service: &Service,
+    pub(crate) fn destination_at<'a>(
+        &'a self,
+        service: &'a Service,
         endpoint: Endpoint,
-    ) -> Option<&Arc<Destination>> {
+    ) -> Option<&'a Arc<Destination>> {
         self.destinations_in(service)
             .find(|destination| destination.spec.endpoint == endpoint)
     }

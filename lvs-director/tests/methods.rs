@@ -281,7 +281,7 @@ fn a_removed_server_is_noticed_and_taken_back() {
 }
 
 #[test]
-fn ttl_and_mtu_are_answered_from_the_vip() {
+fn what_is_too_long_or_too_old_is_answered_from_the_vip() {
     let vip = "10.0.0.1:80";
     let mut site = Site::with(
         Protocol::Udp,
@@ -290,15 +290,26 @@ fn ttl_and_mtu_are_answered_from_the_vip() {
         ForwardMethod::Masquerade,
         &["10.2.0.1:80"],
     );
-    let mut bytes = common::udp("10.1.0.5:5000", vip, &[0; 1000]);
     site.routes.server_mtu = 900;
-    let out = site.send(&bytes);
-    if out.packet().kind == lvs_packet::Kind::IcmpError {
-        assert_eq!(out.verdict, Verdict::Answer(Some(DropReason::TooBig)));
-        assert_eq!(out.bytes[34..36], [3, 4]);
-        assert_eq!(out.bytes[40..42], 900_u16.to_be_bytes());
-    }
-    bytes[22] = 1;
-    let sum = lvs_packet::checksum::ones_complement(&[&[0; 0]]);
-    let _ = sum;
+    let out = site.udp("10.1.0.5:5000", vip, &[0; 1000]);
+    assert_eq!(out.verdict, Verdict::Answer(Some(DropReason::TooBig)));
+    assert_eq!(out.packet().flow.src.addr, common::addr("10.0.0.1"));
+    assert_eq!(out.bytes[34..36], [3, 4], "fragmentation needed");
+    assert_eq!(out.bytes[40..42], 900_u16.to_be_bytes());
+    assert_eq!(
+        site.udp("10.1.0.5:5000", vip, &[0; 872]).verdict,
+        Verdict::Forward(SERVERS)
+    );
+
+    let out = site.send(&common::udp_with_ttl("10.1.0.5:5000", vip, 1));
+    assert_eq!(out.verdict, Verdict::Answer(Some(DropReason::TtlExpired)));
+    assert_eq!(out.bytes[34..36], [11, 0], "time exceeded");
+    let out = site.send(&common::udp_with_ttl("10.2.0.1:80", "10.1.0.5:5000", 1));
+    assert_eq!(out.verdict, Verdict::Answer(Some(DropReason::TtlExpired)));
+    assert_eq!(
+        out.packet().flow.src.addr,
+        common::addr("10.2.0.254"),
+        "as a router would"
+    );
+    assert_eq!(site.dropped(DropReason::TtlExpired), 2);
 }

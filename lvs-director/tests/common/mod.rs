@@ -1,5 +1,5 @@
 //! A director in memory with a client's side and a servers' side, and packets to try it with.
-#![allow(dead_code, reason = "each test uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use lvs_core::{
     Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,
@@ -216,6 +216,18 @@ pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     let mut buffer = vec![0; 256 + payload.len()];
     let ip = build::Ip::new(from.addr, to.addr);
     let len = build::udp(&mut buffer, &ip, from.port, to.port, payload).unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+pub fn udp_with_ttl(from: &str, to: &str, ttl: u8) -> Vec<u8> {
+    let (from, to) = (endpoint(from), endpoint(to));
+    let mut buffer = vec![0; 256];
+    let ip = build::Ip {
+        ttl,
+        ..build::Ip::new(from.addr, to.addr)
+    };
+    let len = build::udp(&mut buffer, &ip, from.port, to.port, b"").unwrap();
     buffer.truncate(len);
     buffer
 }

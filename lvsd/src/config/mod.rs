@@ -1,0 +1,179 @@
+//! The configuration file: TOML in, a [`Config`] or the list of everything that is wrong out.
+//!
+//! It is strict. A key that is not known, a value out of its range, a destination that no director
+//! would take: each is an error with file, line, column and what would be right, and all of them
+//! are reported at once. Nothing here opens a socket or changes anything.
+//!
+//! ```
+//! use lvsd::config::Config;
+//! let config = Config::parse("lvsd.toml", r#"
+//!     [[service]]
+//!     listen = "tcp://192.0.2.10:80"
+//!     scheduler = "wrr"
+//!     [[service.destination]]
+//!     address = "10.0.0.2:8080"
+//!     method = "nat"
+//!     weight = 2
+//! "#)?;
+//! assert_eq!(config.services[0].destinations[0].weight, 2);
+//!
+//! let error = Config::parse("lvsd.toml", "[[service]]\nlisten = 'tcp://192.0.2.10:80'\nschedular = 'rr'")
+//!     .unwrap_err();
+//! assert!(error.to_string().contains("lvsd.toml:3:1: unknown key `schedular`"));
+//! assert!(error.to_string().contains("did you mean `scheduler`?"));
+//! # Ok::<(), lvsd::config::ConfigError>(())
+//! ```
+
+mod error;
+mod kinds;
+mod reader;
+mod rules;
+mod schema;
+
+pub use error::{ConfigError, Problem};
+
+use lvs_api::{Destination, Service, Timeouts};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// The schedulers that a service can name.
+pub const SCHEDULERS: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+];
+
+/// Everything that a daemon is told when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// What is logged.
+    pub log: LogLevel,
+    /// How frames come in and go out.
+    pub dataplane: Dataplane,
+    /// The most connections at a time, templates included.
+    pub capacity: usize,
+    /// The timeouts that can be set; never 0.
+    pub timeouts: Timeouts,
+    /// The rules.
+    pub services: Vec<Rule>,
+}
+
+/// How frames come in and go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataplane {
+    /// The interfaces; `None`: all but the loopback.
+    pub interfaces: Option<Vec<String>>,
+    /// The worker threads; `None`: one for each processor that the daemon may use.
+    pub workers: Option<NonZeroUsize>,
+    /// Bytes of the receive ring of one worker on one interface.
+    pub receive_ring: u64,
+    /// Bytes of the transmit ring of one worker on one interface.
+    pub transmit_ring: u64,
+    /// Whether the traffic that the director handles is kept from the host's own stack.
+    pub claim: bool,
+}
+
+/// A service and its destinations, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The service.
+    pub service: Service,
+    /// Its destinations.
+    pub destinations: Vec<Destination>,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what may need attention.
+    Warn,
+    /// And what an operator wants to know.
+    #[default]
+    Info,
+    /// And what a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word of the configuration file, which is also that of log filters.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: lvs_api::DEFAULT_SOCKET.into(),
+            log: LogLevel::default(),
+            dataplane: Dataplane {
+                interfaces: None,
+                workers: None,
+                receive_ring: 8 << 20,
+                transmit_ring: 2 << 20,
+                claim: true,
+            },
+            capacity: 1 << 20,
+            timeouts: Timeouts {
+                tcp: 900,
+                tcp_fin: 120,
+                udp: 300,
+            },
+            services: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, and with everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable {
+            path: path.to_owned(),
+            why,
+        })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads a text; `name` is the name of its file, for messages.
+    ///
+    /// # Errors
+    /// With everything that is wrong in it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        schema::parse(text).map_err(|problems| ConfigError::invalid(name, text, problems))
+    }
+
+    /// One line about what this configuration holds.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let services = self.services.len();
+        let destinations: usize = self
+            .services
+            .iter()
+            .map(|rule| rule.destinations.len())
+            .sum();
+        let plural = |n| if n == 1 { "" } else { "s" };
+        let interfaces = match &self.dataplane.interfaces {
+            Some(names) => names.join(", "),
+            None => "all interfaces".to_owned(),
+        };
+        format!(
+            "{services} service{}, {destinations} destination{}, on {interfaces}",
+            plural(services),
+            plural(destinations)
+        )
+    }
+}

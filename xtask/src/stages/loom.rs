@@ -1,0 +1,50 @@
+//! Model checking: loom runs every interleaving of the small models in `tests/loom.rs`.
+//!
+//! The project's own cfg `lvs_loom` switches the models on, so that no dependency reacts to it.
+
+use crate::process::cargo;
+use crate::stage::{Answer, Desk, Stage, why};
+use crate::workspace;
+
+/// The gate.
+pub(crate) const STAGE: Stage = Stage {
+    name: "loom",
+    question: "Are the orderings right in every interleaving of the models?",
+    run,
+};
+
+const MINUTES: u64 = 8;
+
+fn run(desk: &mut Desk<'_>) -> Result<Answer, String> {
+    let packages: Vec<String> = workspace::packages(desk.context)?
+        .into_iter()
+        .filter(|package| package.folder.join("tests/loom.rs").exists())
+        .map(|package| package.name)
+        .collect();
+    if packages.is_empty() {
+        return Ok(Answer::Skipped("no crate has tests/loom.rs".to_owned()));
+    }
+    for package in &packages {
+        let mut command = cargo(&desk.context.root);
+        command
+            .args(["test", "-p", package, "--test", "loom"])
+            .env("RUSTFLAGS", "--cfg lvs_loom")
+            .env("LOOM_MAX_PREEMPTIONS", "2")
+            // Optimised, or most of the time goes into bounds checks of the checker.
+            .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+            .env("CARGO_TARGET_DIR", desk.context.folder("loom")?);
+        let report = desk.run(command, MINUTES)?;
+        if !report.success {
+            return Ok(Answer::No(format!("{package}: {}", why(&report, MINUTES))));
+        }
+    }
+    let models = desk.count.passed;
+    if models == 0 {
+        return Ok(Answer::No("no model ran".to_owned()));
+    }
+    Ok(Answer::Yes(format!(
+        "{models} models: {}",
+        packages.join(", ")
+    )))
+}
