@@ -23,6 +23,8 @@ pub struct IperfTest {
     pub reverse: bool,
     /// UDP at this rate in bits a second; none for TCP.
     pub udp: Option<u64>,
+    /// Octets of a datagram or write; none for what iperf3 chooses.
+    pub length: Option<u32>,
     /// Streams side by side.
     pub streams: u32,
 }
@@ -84,6 +86,7 @@ impl IperfTest {
             amount,
             reverse: false,
             udp: None,
+            length: None,
             streams: 1,
         }
     }
@@ -103,6 +106,9 @@ impl IperfTest {
         };
         command.args(["--connect-timeout", "5000"]);
         command.args(["--parallel", &self.streams.to_string()]);
+        if let Some(length) = self.length {
+            command.args(["--length", &length.to_string()]);
+        }
         if self.reverse {
             command.arg("--reverse");
         }
