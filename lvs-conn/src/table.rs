@@ -171,25 +171,40 @@ impl Table {
     /// Calls `each` with every connection of the moment. Those that come or go meanwhile may be
     /// missing or be there; no worker waits.
     pub fn scan(&self, handle: &mut Handle, mut each: impl FnMut(&Conn<'_>)) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.scan_from(handle, at, &mut each);
+        }
+    }
+
+    /// A step of [`Table::scan`]: a few hundred entries from `from` on (0 is the start). Answers
+    /// where to go on; `None` at the end.
+    pub fn scan_from(
+        &self,
+        handle: &mut Handle,
+        from: usize,
+        mut each: impl FnMut(&Conn<'_>),
+    ) -> Option<usize> {
         /// Entries for which one epoch is held.
-        const CHUNK: usize = 256;
-        let used = self.pool.used() as usize;
-        let used = self.entries.get(..used).unwrap_or(&self.entries);
-        for (chunk, entries) in used.chunks(CHUNK).enumerate() {
-            let _guard = handle.pin();
-            for (offset, entry) in entries.iter().enumerate() {
-                #[expect(clippy::cast_possible_truncation, reason = "below the capacity")]
-                let index = (chunk * CHUNK + offset) as u32;
-                let conn = Conn {
-                    table: self,
-                    entry,
-                    index,
-                };
-                if conn.is_published() && conn.is_live() {
-                    each(&conn);
-                }
+        const STEP: usize = 256;
+        let used = (self.pool.used() as usize).min(self.entries.len());
+        let end = from.saturating_add(STEP).min(used);
+        let entries = self.entries.get(from..end)?;
+        let _guard = handle.pin();
+        for (index, entry) in (from..).zip(entries) {
+            let Ok(index) = u32::try_from(index) else {
+                break;
+            };
+            let conn = Conn {
+                table: self,
+                entry,
+                index,
+            };
+            if conn.is_published() && conn.is_live() {
+                each(&conn);
             }
         }
+        (end < used).then_some(end)
     }
 
     fn place(&self, flow: &Flow) -> Place {

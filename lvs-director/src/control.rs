@@ -55,14 +55,8 @@ impl Director {
 
     /// Deletes all services (`-C`).
     pub fn flush(&self) {
-        let mut control = self.control.lock();
-        let mut edit = Edit::new(self, &mut control);
-        let keys: Vec<_> = edit.rules.services().map(|service| service.key).collect();
-        for key in keys {
-            // Deleting what the snapshot itself lists cannot fail.
-            let _ = edit.delete_service(&key);
-        }
-        edit.publish();
+        // Deleting what the snapshot itself lists cannot fail.
+        let _ = self.perform(&Operation::Flush);
     }
 
     /// Adds a destination to a service; it is the first in the scheduler's list. One that was
@@ -153,6 +147,8 @@ pub enum Operation<'a> {
     EditDestination(ServiceKey, DestinationSpec),
     /// [`Director::delete_destination`].
     DeleteDestination(ServiceKey, Endpoint),
+    /// [`Director::flush`].
+    Flush,
 }
 
 /// A snapshot in the making. Each operation looks first and changes then, so that a refused one
@@ -185,6 +181,10 @@ impl<'a> Edit<'a> {
             Operation::AddDestination(key, spec) => self.add_destination(key, spec),
             Operation::EditDestination(key, spec) => self.edit_destination(key, spec),
             Operation::DeleteDestination(key, endpoint) => self.delete_destination(key, *endpoint),
+            Operation::Flush => {
+                let keys: Vec<_> = self.rules.services().map(|service| service.key).collect();
+                keys.iter().try_for_each(|key| self.delete_service(key))
+            }
         }
     }
 

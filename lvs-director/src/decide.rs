@@ -186,7 +186,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             };
         }
         if packet.kind != Kind::IcmpEchoRequest && self.rules.is_server(flow.protocol, flow.src) {
-            return Verdict::ToHost;
+            // What is for the host itself (an answer to a health check) is not claimed.
+            let to_host = self.routes.way(flow.dst.addr) == Way::Local;
+            return if to_host {
+                Verdict::Pass
+            } else {
+                Verdict::ToHost
+            };
         }
         Verdict::Pass
     }

@@ -1,7 +1,7 @@
 //! The director: one object, shared by the control plane, the workers and the collector.
 
 use crate::rules::Rules;
-use crate::stats::{Drops, Sharded};
+use crate::stats::{Drops, Estimator, Sharded};
 use crate::trash::Trash;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
@@ -57,6 +57,8 @@ pub(crate) struct Control {
     pub(crate) trash: Trash,
     /// What services that are gone had counted, less the last zeroing.
     pub(crate) departed: Counters,
+    /// Of the totals.
+    pub(crate) estimator: Estimator,
 }
 
 impl Director {

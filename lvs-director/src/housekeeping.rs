@@ -35,6 +35,8 @@ impl Director {
 
     /// Takes a sample for the rates, to be called every two seconds (IPVS 7.2).
     pub fn estimate(&self) {
+        let totals = self.totals();
+        self.control.lock().estimator.sample(totals);
         let rules = self.rules.load();
         for status in self.services() {
             let Some(service) = rules.service(&status.key) else {

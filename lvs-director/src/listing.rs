@@ -4,9 +4,10 @@
 
 use crate::director::Director;
 use crate::rules::{Destination, Rules, Service};
+use crate::stats::Estimator;
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use lvs_conn::Conn;
-use lvs_core::{Counters, ServiceKey, Tick};
+use lvs_core::{Addr, Counters, Rates, ServiceKey, Tick};
 
 impl Director {
     /// All services with their destinations, in no particular order.
@@ -31,9 +32,9 @@ impl Director {
     /// What has passed in all, since the start or the last zeroing of everything.
     #[must_use]
     pub fn totals(&self) -> Counters {
-        let control = self.control.lock();
+        let departed = self.control.lock().departed;
         let rules = self.rules.load();
-        rules.services().fold(control.departed, |sum, service| {
+        rules.services().fold(departed, |sum, service| {
             sum + total_of_service(&rules, service) - service.history.lock().zero
         })
     }
@@ -48,6 +49,7 @@ impl Director {
                 .services()
                 .for_each(|service| zero_service(&rules, service));
             control.departed = Counters::default();
+            control.estimator = Estimator::default();
             return true;
         };
         let Some(service) = rules.service(key) else {
@@ -62,9 +64,43 @@ impl Director {
     /// Calls `each` with every connection of the moment. Connections that come or go meanwhile may
     /// be missing or be there.
     pub fn connections(&self, now: Tick, mut each: impl FnMut(&ConnectionStatus)) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.connections_from(at, now, &mut each);
+        }
+    }
+
+    /// A step of [`Director::connections`]: some of them, from the place `from` of the table on (0
+    /// is the start). Answers the place to go on from; `None` at the end.
+    pub fn connections_from(
+        &self,
+        from: usize,
+        now: Tick,
+        mut each: impl FnMut(&ConnectionStatus),
+    ) -> Option<usize> {
         let mut handle = self.table.register();
-        self.table
-            .scan(&mut handle, |conn| each(&status_of_connection(conn, now)));
+        self.table.scan_from(&mut handle, from, |conn| {
+            each(&status_of_connection(conn, now))
+        })
+    }
+
+    /// The rates of the director as a whole.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.control.lock().estimator.rates()
+    }
+
+    /// The addresses of all destinations, those that only old connections hold included, once each.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Addr> {
+        let rules = self.rules.load();
+        let mut servers: Vec<Addr> = rules
+            .destinations()
+            .map(|destination| destination.spec.endpoint.addr)
+            .collect();
+        servers.sort_unstable();
+        servers.dedup();
+        servers
     }
 
     /// What the host's stack must leave to the director under the present rules.
@@ -119,6 +155,7 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
         active: destination.backend.active(),
         inactive: destination.backend.inactive(),
         persistent: 0,
+        overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),
     }

@@ -64,6 +64,13 @@ impl Outline<'_> {
                     return Err(RuleError::NoSuchDestination(*key, endpoint));
                 }
             }
+            Operation::Flush => {
+                self.touched
+                    .values_mut()
+                    .for_each(|service| *service = None);
+                self.touched
+                    .extend(self.rules.services().map(|service| (service.key, None)));
+            }
             Operation::DeleteDestination(key, endpoint) => {
                 if !self.existing(key)?.remove(endpoint) {
                     return Err(RuleError::NoSuchDestination(*key, *endpoint));

@@ -177,6 +177,11 @@ impl Rules {
         self.buckets.iter().flat_map(|bucket| bucket.iter())
     }
 
+    /// All destinations, in service or still held by connections.
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).flatten()
+    }
+
     /// The destinations of a service in its own order, newest first.
     pub(crate) fn destinations_in<'a>(
         &'a self,

@@ -37,6 +37,8 @@ pub struct DestinationStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Whether its upper threshold keeps new connections away.
+    pub overloaded: bool,
     /// What has passed since it was added or last zeroed.
     pub counters: Counters,
     /// The same per second.

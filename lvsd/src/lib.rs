@@ -1,6 +1,14 @@
-//! The parts of `lvsd`.
+//! The parts of `lvsd`: a director in user space, over `AF_PACKET` rings.
+//!
+//! ```text
+//!   config ─▶ run ─▶ control (socket) ─▶ director's rules ─▶ presence (claim, ARP, announcements)
+//!                    host (routes, neighbours, interfaces) ─▶ dataplane (workers)
+//! ```
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod demo;
 pub mod host;
+pub mod presence;
+pub mod run;

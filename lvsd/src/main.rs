@@ -1,1 +1,5 @@
-fn main() {}
+//! The daemon; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    lvsd::cli::main()
+}

@@ -8,5 +8,9 @@ use rustix::time::{ClockId, clock_gettime};
 pub fn now() -> Tick {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = time.tv_sec.unsigned_abs();
-    Tick::from_millis(seconds.wrapping_mul(1000).wrapping_add(time.tv_nsec.unsigned_abs() / 1_000_000))
+    Tick::from_millis(
+        seconds
+            .wrapping_mul(1000)
+            .wrapping_add(time.tv_nsec.unsigned_abs() / 1_000_000),
+    )
 }

@@ -44,7 +44,11 @@ pub struct Hops {
 
 impl Default for Hops {
     fn default() -> Self {
-        let empty = Slot { addr: Addr::UNSPECIFIED, epoch: 0, way: Way::Unreachable };
+        let empty = Slot {
+            addr: Addr::UNSPECIFIED,
+            epoch: 0,
+            way: Way::Unreachable,
+        };
         Self {
             slots: vec![empty; SLOTS].into_boxed_slice(),
             hops: Vec::with_capacity(HOPS + lvs_director::BATCH * 2),
@@ -62,7 +66,11 @@ impl Hops {
             self.epoch = self.epoch.wrapping_add(1);
             self.hops.clear();
         }
-        Ways { memory: self, snapshot, arrival }
+        Ways {
+            memory: self,
+            snapshot,
+            arrival,
+        }
     }
 
     /// The next hop of a number that [`Ways`] gave in this batch.
@@ -72,7 +80,10 @@ impl Hops {
     }
 
     /// A few multiplications spread neighbouring addresses over the slots.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper bits of a product, on purpose")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper bits of a product, on purpose"
+    )]
     fn slot(addr: Addr) -> usize {
         let mixed = (addr.lo ^ addr.hi.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 40) as usize % SLOTS
@@ -82,18 +93,33 @@ impl Hops {
         match snapshot.route(to) {
             RouteAnswer::Local => Way::Local,
             RouteAnswer::Unreachable => Way::Unreachable,
-            RouteAnswer::Unicast { ifindex, next_hop, mtu, source } => {
-                let Some(source_mac) = snapshot.interface(ifindex).and_then(|found| found.mac) else {
+            RouteAnswer::Unicast {
+                ifindex,
+                next_hop,
+                mtu,
+                source,
+            } => {
+                let Some(source_mac) = snapshot.interface(ifindex).and_then(|found| found.mac)
+                else {
                     return Way::Unreachable;
                 };
                 let mac = snapshot.neighbour(ifindex, next_hop);
-                let hop = NextHop { ifindex, addr: next_hop, mac, source_mac };
+                let hop = NextHop {
+                    ifindex,
+                    addr: next_hop,
+                    mac,
+                    source_mac,
+                };
                 let number = u32::try_from(self.hops.len()).unwrap_or(u32::MAX);
                 if self.hops.len() == self.hops.capacity() {
                     return Way::Unreachable;
                 }
                 self.hops.push(hop);
-                Way::Forward(Route { hop: number, mtu, source })
+                Way::Forward(Route {
+                    hop: number,
+                    mtu,
+                    source,
+                })
             }
         }
     }
@@ -120,7 +146,11 @@ impl Routes for Ways<'_> {
         let way = self.memory.find(self.snapshot, destination);
         let epoch = self.memory.epoch;
         if let Some(slot) = self.memory.slots.get_mut(index) {
-            *slot = Slot { addr: destination, epoch, way };
+            *slot = Slot {
+                addr: destination,
+                epoch,
+                way,
+            };
         }
         way
     }
@@ -128,10 +158,17 @@ impl Routes for Ways<'_> {
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr> {
         let interface = self.snapshot.interface(self.arrival)?;
         let family = towards.family();
-        let mut addresses =
-            interface.addresses.iter().filter(|found| found.addr.family() == family);
+        let mut addresses = interface
+            .addresses
+            .iter()
+            .filter(|found| found.addr.family() == family);
         // A global address if there is one, else what the link has.
         let first = addresses.clone().next()?;
-        Some(addresses.find(|found| found.scope == 0).unwrap_or(first).addr)
+        Some(
+            addresses
+                .find(|found| found.scope == 0)
+                .unwrap_or(first)
+                .addr,
+        )
     }
 }

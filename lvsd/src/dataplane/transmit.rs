@@ -3,7 +3,7 @@
 //! In: frames and verdicts. Out: frames in transmit rings. Never: an allocation or a lock.
 
 use super::hops::{Hops, NextHop};
-use crate::host::announce::OwnedVips;
+use super::vips::AnsweredVips;
 use crate::host::neighbour_wait::NeighbourWait;
 use crate::host::net::{Hop, NetSnapshot};
 use arc_swap::{ArcSwap, Cache};
@@ -35,7 +35,7 @@ pub struct Transmit {
     injected: bool,
     waiting: NeighbourWait,
     wanted: SyncSender<Hop>,
-    vips: Cache<Arc<ArcSwap<OwnedVips>>, Arc<OwnedVips>>,
+    vips: Cache<Arc<ArcSwap<AnsweredVips>>, Arc<AnsweredVips>>,
     scratch: Box<[u8]>,
 }
 
@@ -46,14 +46,14 @@ impl Transmit {
     pub fn new(
         injector: Option<Injector>,
         wanted: SyncSender<Hop>,
-        vips: Arc<ArcSwap<OwnedVips>>,
+        vips: Arc<ArcSwap<AnsweredVips>>,
     ) -> Self {
         Self {
             ports: Vec::new(),
             senders: Vec::new(),
             injector,
             injected: false,
-            waiting: NeighbourWait::default(),
+            waiting: NeighbourWait::new(),
             wanted,
             vips: Cache::new(vips),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
@@ -88,7 +88,10 @@ impl Transmit {
     /// What the ring at a place has counted.
     #[must_use]
     pub fn statistics(&self, index: usize) -> TransmitStatistics {
-        self.senders.get(index).map(Sender::statistics).unwrap_or_default()
+        self.senders
+            .get(index)
+            .map(Sender::statistics)
+            .unwrap_or_default()
     }
 
     /// Does what the verdict says with a frame that came in by the port at `index`.
@@ -146,40 +149,61 @@ impl Transmit {
 
     /// Sends frames whose neighbour is known by now, and gives up on those that waited too long.
     pub fn release(&mut self, snapshot: &NetSnapshot, now: Tick, worker: &Worker) {
-        let Self { waiting, ports, senders, .. } = self;
-        if waiting.is_empty() {
-            return;
-        }
-        waiting.release(snapshot, now, |hop, mac, frame, result| match result {
-            Ok(()) => {
-                let port = ports.iter().position(|port| port.ifindex == hop.ifindex);
-                let sent = match port.and_then(|at| Some((ports.get(at)?, senders.get_mut(at)?))) {
-                    Some((port, sender)) => {
-                        ethernet::set_addresses(frame, mac, port.mac);
-                        sender.send(frame.bytes(), &frame.offload)
-                    }
-                    None => Err(DropReason::InterfaceDown),
-                };
-                if let Err(reason) = sent {
-                    worker.count_drop(reason);
-                }
+        let Self {
+            waiting,
+            ports,
+            senders,
+            ..
+        } = self;
+        let send = |hop: Hop, frame: &mut [u8], offload: &Offload| {
+            let port = ports.iter().position(|port| port.ifindex == hop.ifindex);
+            let sent = match port.and_then(|index| senders.get_mut(index)) {
+                Some(sender) => sender.send(frame, offload),
+                None => Err(DropReason::InterfaceDown),
+            };
+            if let Err(reason) = sent {
+                worker.count_drop(reason);
             }
-            Err(reason) => worker.count_drop(reason),
-        });
-        self.flush(worker);
+        };
+        waiting.release(snapshot, now, send, |reason| worker.count_drop(reason));
+    }
+
+    /// Sends a frame of the director's own by an interface.
+    pub fn send_own(&mut self, ifindex: u32, frame: &[u8]) {
+        let port = self.ports.iter().position(|port| port.ifindex == ifindex);
+        if let Some(index) = port {
+            // The interface may have gone down since; the next announcement comes when it is back.
+            let _ = self.send_by(index, frame, &Offload::default());
+        }
     }
 
     #[inline]
-    fn send_to(&mut self, hop: &NextHop, frame: &mut Frame<'_>, now: Tick) -> Result<(), DropReason> {
+    fn send_to(
+        &mut self,
+        hop: &NextHop,
+        frame: &mut Frame<'_>,
+        now: Tick,
+    ) -> Result<(), DropReason> {
         let Some(mac) = hop.mac else {
-            let wanted = Hop { ifindex: hop.ifindex, addr: hop.addr };
-            // A full queue means that the control thread has this neighbour in it already, most
-            // likely; the next packet asks again.
-            let _ = self.wanted.try_send(wanted);
-            return self.waiting.push(wanted, frame, now);
+            let wanted = Hop {
+                ifindex: hop.ifindex,
+                addr: hop.addr,
+            };
+            ethernet::set_addresses(frame, [0; 6], hop.source_mac);
+            if self
+                .waiting
+                .park(wanted, frame.bytes(), frame.offload, now)?
+            {
+                // A full queue: the neighbour is asked for with the next packet.
+                let _ = self.wanted.try_send(wanted);
+            }
+            return Ok(());
         };
         ethernet::set_addresses(frame, mac, hop.source_mac);
-        let port = self.ports.iter().position(|port| port.ifindex == hop.ifindex);
+        let port = self
+            .ports
+            .iter()
+            .position(|port| port.ifindex == hop.ifindex);
         match port {
             Some(index) => self.send_by(index, frame.bytes(), &frame.offload),
             None => Err(DropReason::InterfaceDown),
@@ -195,7 +219,9 @@ impl Transmit {
     }
 
     fn give_to_host(&mut self, frame: &mut Frame<'_>) -> Result<(), DropReason> {
-        let Some(injector) = &mut self.injector else { return Err(DropReason::InterfaceDown) };
+        let Some(injector) = &mut self.injector else {
+            return Err(DropReason::InterfaceDown);
+        };
         self.injected = true;
         injector.inject(frame)
     }
@@ -204,22 +230,26 @@ impl Transmit {
     #[inline]
     fn answer_neighbour(&mut self, index: usize, frame: &mut Frame<'_>) -> Result<(), DropReason> {
         let vips = self.vips.load();
+        let Some(port) = self.ports.get(index).copied() else {
+            return Ok(());
+        };
         if vips.is_empty() {
             return Ok(());
         }
-        let Ok(packet) = lvs_packet::parse(frame) else { return Ok(()) };
+        let Ok(packet) = lvs_packet::parse(frame) else {
+            return Ok(());
+        };
         let target = match packet.kind {
             Kind::ArpRequest => neighbour::arp_request_target(frame, &packet),
             Kind::NeighbourSolicitation => neighbour::solicitation_target(frame, &packet),
             _ => None,
         };
-        if !target.is_some_and(|target| vips.contains(target)) {
+        if !target.is_some_and(|target| vips.contains(port.ifindex, target)) {
             return Ok(());
         }
-        let Some(mac) = self.ports.get(index).map(|port| port.mac) else { return Ok(()) };
         match packet.kind {
-            Kind::ArpRequest => neighbour::answer_arp(frame, &packet, mac)?,
-            _ => neighbour::answer_solicitation(frame, &packet, mac)?,
+            Kind::ArpRequest => neighbour::answer_arp(frame, &packet, port.mac)?,
+            _ => neighbour::answer_solicitation(frame, &packet, port.mac)?,
         }
         self.send_by(index, frame.bytes(), &frame.offload)
     }

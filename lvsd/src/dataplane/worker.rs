@@ -13,7 +13,7 @@ use lvs_director::{BATCH, Verdict};
 use lvs_io_afpacket::{Port, ReceiveStatistics, Receiver, TransmitStatistics, Waker, wait};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Inbox, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver as Inbox, TryRecvError};
 use std::time::Duration;
 
 /// How long an idle worker sleeps at the most: frames that wait for a neighbour are looked at again.
@@ -30,6 +30,13 @@ pub enum Command {
     Detach {
         /// Its number.
         ifindex: u32,
+    },
+    /// Send a frame of the director's own.
+    Send {
+        /// By this interface.
+        ifindex: u32,
+        /// From its Ethernet header on.
+        frame: Box<[u8]>,
     },
     /// Flush and end.
     Stop,
@@ -60,8 +67,6 @@ pub struct WorkerParts {
     pub inbox: Inbox<Command>,
     /// What wakes the worker when a command has been sent.
     pub waker: Arc<Waker>,
-    /// Where to report a dead link.
-    pub trouble: SyncSender<u32>,
     /// Where to leave the statistics.
     pub statistics: SharedStatistics,
     /// The sending half.
@@ -70,7 +75,14 @@ pub struct WorkerParts {
 
 /// Runs until [`Command::Stop`].
 pub fn run(parts: WorkerParts) {
-    let WorkerParts { mut director, snapshots, inbox, waker, trouble, statistics, mut transmit } = parts;
+    let WorkerParts {
+        mut director,
+        snapshots,
+        inbox,
+        waker,
+        statistics,
+        mut transmit,
+    } = parts;
     let mut snapshots = Cache::new(snapshots);
     let mut receivers: Vec<Receiver> = Vec::new();
     let mut hops = Hops::default();
@@ -99,7 +111,9 @@ pub fn run(parts: WorkerParts) {
         loop {
             match inbox.try_recv() {
                 Ok(Command::Attach(info, port)) => {
-                    let Port { receiver, sender, .. } = *port;
+                    let Port {
+                        receiver, sender, ..
+                    } = *port;
                     receivers.push(receiver);
                     transmit.attach(info, sender);
                 }
@@ -108,6 +122,7 @@ pub fn run(parts: WorkerParts) {
                         drop(receivers.remove(index));
                     }
                 }
+                Ok(Command::Send { ifindex, frame }) => transmit.send_own(ifindex, &frame),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => break,
             }
@@ -119,21 +134,18 @@ pub fn run(parts: WorkerParts) {
         if busy {
             continue;
         }
-        match wait(&receivers, transmit.senders(), Some(&waker), Some(NAP)) {
-            Ok(woken) => {
-                for index in woken.trouble() {
-                    let _ = trouble.try_send(transmit.ifindex(index));
-                }
-            }
-            // Out of memory for a moment: the next round tries again, not faster than this.
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        // Out of memory for a moment: the next round tries again, not faster than this.
+        if wait(&receivers, transmit.senders(), Some(&waker), Some(NAP)).is_err() {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
 fn publish(shared: &SharedStatistics, receivers: &mut [Receiver], transmit: &Transmit) {
     // A reader that holds the lock makes this worker come back later, not wait.
-    let Some(mut shared) = shared.try_lock() else { return };
+    let Some(mut shared) = shared.try_lock() else {
+        return;
+    };
     shared.clear();
     for (index, receiver) in receivers.iter_mut().enumerate() {
         shared.push(PortStatistics {

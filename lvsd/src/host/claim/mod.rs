@@ -53,6 +53,7 @@ use lvs_core::{Addr, Endpoint, Protocol};
 use sets::Contents;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 
 /// What is claimed. A port of 0 stands for all ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,9 +68,14 @@ pub struct ClaimSet {
     /// neighbours go to a multicast address, so the host still sees both.
     pub owned_vips: Vec<Addr>,
     /// The host's own addresses: packets to them are not claimed as `replies`, so that the host can
-    /// speak to the destinations itself (health checks). Local addresses of FULLNAT do not belong
-    /// here.
+    /// speak to the destinations itself (health checks). A local address of FULLNAT belongs here
+    /// only if the host uses it too; then `local_ports` tells whose a packet is.
     pub host_addresses: Vec<Addr>,
+    /// The ports of FULLNAT on local addresses that are among the `host_addresses`: packets from
+    /// `replies` to these are claimed all the same. The host must not use these ports itself
+    /// (`net.ipv4.ip_local_port_range`, `ip_local_reserved_ports`). The ranges of one address must
+    /// not overlap.
+    pub local_ports: Vec<(Addr, RangeInclusive<u16>)>,
 }
 
 /// Packets and bytes that a claim has taken from the host.

@@ -7,6 +7,7 @@
 //!   chain claim4 / claim6:
 //!     to an owned VIP ............................ drop
 //!     to a service (port, all ports, fragment) ... drop
+//!     from a destination to a port of FULLNAT .... drop
 //!     to an address of the host .................. return
 //!     from a destination (port, all ports, ...) .. drop
 //!     ICMP error that quotes a packet to one ..... drop
@@ -89,6 +90,15 @@ pub(super) fn chains(batch: &mut Batch<'_>) {
             2,
             &services,
         );
+        for (kind, with_port) in [(SetKind::Replies, true), (SetKind::RepliesAnyPort, false)] {
+            rule(batch, chain, Some(Kind::Replies), |e| {
+                e.load(REGISTER, Base::Network, layout.destination, layout.address);
+                e.load(layout.protocol_register(), Base::Transport, 2, 2);
+                e.lookup(REGISTER, &set(SetKind::LocalPorts));
+                layout.load_end(e, layout.source, with_port.then_some(0));
+                e.lookup(REGISTER, &set(kind));
+            });
+        }
         rule(batch, chain, None, |e| {
             e.load(REGISTER, Base::Network, layout.destination, layout.address);
             e.lookup(REGISTER, &set(SetKind::Host));
@@ -126,22 +136,17 @@ fn endpoints(
     [exact, any_port, fragments]: &[String; 3],
 ) {
     let chain = chain(layout.family);
-    let load = |e: &mut Expressions<'_>| {
-        e.load(REGISTER, Base::Network, address, layout.address);
-        e.meta(layout.protocol_register(), Meta::Transport);
-    };
     rule(batch, chain, Some(kind), |e| {
-        load(e);
-        e.load(layout.protocol_register() + 1, Base::Transport, port, 2);
+        layout.load_end(e, address, Some(port));
         e.lookup(REGISTER, exact);
     });
     rule(batch, chain, Some(kind), |e| {
-        load(e);
+        layout.load_end(e, address, None);
         e.lookup(REGISTER, any_port);
     });
     rule(batch, chain, Some(kind), |e| {
         layout.is_later_fragment(e);
-        load(e);
+        layout.load_end(e, address, None);
         e.lookup(REGISTER, fragments);
     });
 }
@@ -298,6 +303,15 @@ impl Layout {
     /// The register behind the address.
     const fn protocol_register(&self) -> u32 {
         REGISTER + self.address / 4
+    }
+
+    /// Loads the address at an offset, the protocol, and the port at an offset if wanted.
+    fn load_end(&self, e: &mut Expressions<'_>, address: u32, port: Option<u32>) {
+        e.load(REGISTER, Base::Network, address, self.address);
+        e.meta(self.protocol_register(), Meta::Transport);
+        if let Some(port) = port {
+            e.load(self.protocol_register() + 1, Base::Transport, port, 2);
+        }
     }
 
     fn is_later_fragment(&self, e: &mut Expressions<'_>) {

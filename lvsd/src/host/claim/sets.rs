@@ -5,7 +5,7 @@
 
 use super::ClaimSet;
 use super::batch::{Batch, DEL_ELEMENTS, NEW_ELEMENTS, NEW_SET, What};
-use crate::host::netlink::{CREATE, EXCLUSIVE};
+use crate::host::netlink::{CREATE, EXCLUSIVE, Writer};
 use lvs_core::{Addr, Endpoint, Family, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,12 +37,14 @@ pub(super) enum SetKind {
     RepliesFragments,
     /// Types of ICMP errors.
     IcmpErrors,
+    /// Address and ports of FULLNAT; a key is the first endpoint and the last.
+    LocalPorts,
 }
 
 /// The content of every set.
 pub(super) type Contents = BTreeMap<Set, BTreeSet<Vec<u8>>>;
 
-const KINDS: [SetKind; 9] = [
+const KINDS: [SetKind; 10] = [
     SetKind::Owned,
     SetKind::Host,
     SetKind::Services,
@@ -52,6 +54,7 @@ const KINDS: [SetKind; 9] = [
     SetKind::RepliesAnyPort,
     SetKind::RepliesFragments,
     SetKind::IcmpErrors,
+    SetKind::LocalPorts,
 ];
 
 /// Elements in one message: far below the 64 KB that an attribute can hold.
@@ -70,6 +73,7 @@ impl Set {
             SetKind::RepliesAnyPort => "replies-any",
             SetKind::RepliesFragments => "replies-fragments",
             SetKind::IcmpErrors => "icmp-errors",
+            SetKind::LocalPorts => "local-ports",
         };
         format!("{kind}{}", self.family as u8)
     }
@@ -93,6 +97,43 @@ impl Set {
             | SetKind::RepliesAnyPort
             | SetKind::RepliesFragments => (addr << 6 | PROTOCOL, length + 4),
             SetKind::IcmpErrors => (icmp, 1),
+            SetKind::LocalPorts => (addr << 6 | PORT, length + 4),
+        }
+    }
+
+    /// Writes that each field of the key is a range by itself, if it is.
+    fn describe(self, w: &mut Writer) {
+        /// `NFT_SET_INTERVAL | NFT_SET_CONCAT`
+        const RANGES: u32 = 0x84;
+        if self.kind != SetKind::LocalPorts {
+            w.be_u32(3, 0);
+            return;
+        }
+        let address = match self.family {
+            Family::V4 => 4,
+            Family::V6 => 16,
+        };
+        w.be_u32(3, RANGES);
+        w.nest(9, |w| {
+            w.nest(2, |w| {
+                for length in [address, 2] {
+                    w.nest(1, |w| w.be_u32(1, length));
+                }
+            });
+        });
+    }
+
+    /// Writes an element.
+    fn element(self, w: &mut Writer, key: &[u8]) {
+        /// `NFTA_SET_ELEM_KEY`, `NFTA_SET_ELEM_KEY_END`
+        const KEY: u16 = 1;
+        const KEY_END: u16 = 10;
+        if self.kind == SetKind::LocalPorts {
+            let (first, last) = key.split_at(key.len() / 2);
+            w.nest(KEY, |w| w.octets(1, first));
+            w.nest(KEY_END, |w| w.octets(1, last));
+        } else {
+            w.nest(KEY, |w| w.octets(1, key));
         }
     }
 }
@@ -108,7 +149,7 @@ pub(super) fn create(batch: &mut Batch<'_>) -> Contents {
         batch.add(What::Set, NEW_SET, CREATE | EXCLUSIVE, |w| {
             w.text(1, table);
             w.text(2, &set.name());
-            w.be_u32(3, 0);
+            set.describe(w);
             w.be_u32(4, key_type);
             w.be_u32(5, key_length);
             w.be_u32(10, id);
@@ -146,7 +187,7 @@ fn elements<'a>(
             w.text(2, &set.name());
             w.nest(3, |w| {
                 for key in chunk {
-                    w.nest(1, |w| w.nest(1, |w| w.octets(1, key)));
+                    w.nest(1, |w| set.element(w, key));
                 }
             });
         });
@@ -191,6 +232,15 @@ pub(super) fn contents(claim: &ClaimSet) -> Contents {
             }
         }
     }
+    for (addr, ports) in &claim.local_ports {
+        let key = [
+            local_key(*addr, *ports.start()),
+            local_key(*addr, *ports.end()),
+        ];
+        if !ports.is_empty() {
+            add(addr.family(), SetKind::LocalPorts, key.concat());
+        }
+    }
     // Destination unreachable, source quench, time exceeded (RFC 792); destination unreachable,
     // packet too big, time exceeded, parameter problem (RFC 4443).
     for kind in [3, 4, 11] {
@@ -213,6 +263,13 @@ fn octets(addr: Addr) -> Vec<u8> {
 fn address_key(protocol: Protocol, addr: Addr) -> Vec<u8> {
     let mut key = octets(addr);
     key.extend([protocol.number(), 0, 0, 0]);
+    key
+}
+
+fn local_key(addr: Addr, port: u16) -> Vec<u8> {
+    let mut key = octets(addr);
+    let [high, low] = port.to_be_bytes();
+    key.extend([high, low, 0, 0]);
     key
 }
 

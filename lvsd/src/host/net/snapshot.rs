@@ -190,8 +190,7 @@ impl NetSnapshot {
     /// host answer neighbour solicitations.
     #[must_use]
     pub fn has_address(&self, addr: Addr) -> bool {
-        let mut up = self.interfaces.iter().filter(|i| i.up);
-        up.any(|i| i.addresses.iter().any(|a| a.addr == addr))
+        self.addresses().any(|own| own == addr)
     }
 
     /// The interface of that number.
@@ -211,6 +210,12 @@ impl NetSnapshot {
     #[must_use]
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// The host's own addresses on interfaces that are up, with repetitions.
+    pub fn addresses(&self) -> impl Iterator<Item = Addr> {
+        let up = self.interfaces.iter().filter(|i| i.up);
+        up.flat_map(|i| i.addresses.iter().map(|a| a.addr))
     }
 
     fn find(&self, ifindex: u32, addr: Addr) -> Option<&Neighbour> {

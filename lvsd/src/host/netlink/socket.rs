@@ -1,6 +1,6 @@
 //! A netlink socket: requests with their answers, dumps, notifications.
 //!
-//! In: messages of a [`Writer`](super::Writer). Out: the kernel's messages. Never: an endless wait;
+//! In: messages of a [`Writer`]. Out: the kernel's messages. Never: an endless wait;
 //! the kernel answers at once, and an answer that is five seconds late is an error.
 
 use super::{DUMP, DUMP_INTERRUPTED, Message, Messages, REQUEST, Writer};

@@ -28,6 +28,8 @@ fn nft_lists_what_is_claimed() {
         set.replies
             .push((Protocol::Sctp, "10.0.0.2:8080".parse().unwrap()));
         set.owned_vips.push("2001:db8::11".parse().unwrap());
+        let local = "10.0.0.1".parse().unwrap();
+        set.local_ports.push((local, 1024..=32767));
         claim.replace(&set).unwrap();
         let list = ruleset();
         for part in [
@@ -37,6 +39,7 @@ fn nft_lists_what_is_claimed() {
             "2001:db8::10 . udp",
             "10.0.0.2 . sctp . 8080",
             "elements = { 2001:db8::11 }",
+            "elements = { 10.0.0.1 . 1024-32767 }",
             r#"hook ingress device "n0" priority -500; policy accept;"#,
             "meta protocol ip jump claim4",
             "meta l4proto . th dport @services4 counter packets 0 bytes 0 drop",

@@ -215,6 +215,38 @@ fn the_host_keeps_its_own_conversations_with_destinations() {
 }
 
 #[test]
+fn a_local_address_of_fullnat_may_be_the_hosts_own() {
+    in_namespace(|| {
+        let mut net = Net::new();
+        for (server, own) in [("10.0.0.2", "10.0.0.1"), ("[fd00::2]", "[fd00::1]")] {
+            let from = format!("{server}:80");
+            let [below, first, last, above] =
+                [4999, 5000, 6000, 6001].map(|port| listener(&format!("{own}:{port}")));
+            let addr = first.local_addr().unwrap().ip().into();
+            net.claim(|set| {
+                set.replies.push((Protocol::Udp, from.parse().unwrap()));
+                set.host_addresses.push(addr);
+                set.local_ports.push((addr, 5000..=6000));
+            });
+            let to = |socket: &UdpSocket| socket.local_addr().unwrap().to_string();
+            net.send_taken(&udp(&from, &to(&first), "claimed"));
+            net.send_taken(&udp(&from, &to(&last), "claimed"));
+            for host in [below, above] {
+                net.outside.send(&udp(&from, &to(&host), "healthy"));
+                assert_eq!(heard(&host), "healthy");
+            }
+            // Not from a destination.
+            net.outside
+                .send(&udp(&format!("{server}:81"), &to(&first), "other"));
+            assert_eq!(heard(&first), "other");
+            net.claim(|set| set.local_ports = vec![(addr, 5001..=5999)]);
+            net.outside.send(&udp(&from, &to(&first), "given back"));
+            assert_eq!(heard(&first), "given back");
+        }
+    });
+}
+
+#[test]
 fn icmp_errors_go_to_whom_they_quote() {
     in_namespace(|| {
         let mut net = Net::new();

@@ -86,6 +86,10 @@ fn the_kernel_finds_who_is_asked_for() {
 fn the_kept_are_confirmed_before_they_are_forgotten() {
     in_namespace(|| {
         let _peer = Peer::new();
+        for family in ["ipv4", "ipv6"] {
+            let path = format!("/proc/sys/net/{family}/neigh/n0/delay_first_probe_time");
+            std::fs::write(path, "1").unwrap();
+        }
         let mut keeper = NeighbourKeeper::open().unwrap();
         let hops = [hop("10.0.0.2"), hop("fd00::2")];
         let mut now = Instant::now();

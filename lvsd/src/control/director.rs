@@ -1,0 +1,233 @@
+//! The director of packets as the control plane sees it.
+//!
+//! Requests in the words of `lvs-api` come in, calls of [`Director`] go out; whoever has to follow
+//! the rules is called after each change, before the request is answered.
+
+use super::backend::{Backend, refuse};
+use crate::dataplane::clock;
+use lvs_api::{
+    Connection, Destination, DestinationStatus, DropCount, Errno, Info, Operation, Refusal,
+    Service, ServiceStatus, SyncDaemon, Timeouts, Totals,
+};
+use lvs_core::{ServiceKey, ServiceSpec, state};
+use lvs_director::{Director, RuleError};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The rows that listings show as `size=`; the kernel's default, since scripts look at it.
+const TABLE_SIZE: u64 = 4096;
+
+/// A [`Backend`] that edits a [`Director`].
+pub struct Rules {
+    director: Arc<Director>,
+    changed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("director", &self.director)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    /// The rules of a director; `changed` is called after each change of them.
+    #[must_use]
+    pub fn new(director: Arc<Director>, changed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            director,
+            changed: Box::new(changed),
+        }
+    }
+
+    fn perform(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
+        let mut rules = Vec::with_capacity(operations.len());
+        // The place of each rule operation in the caller's list.
+        let mut places = Vec::with_capacity(operations.len());
+        for (place, operation) in operations.iter().enumerate() {
+            let rule = translate(operation).map_err(|refusal| (place, refusal))?;
+            if let Some(rule) = rule {
+                rules.push(rule);
+                places.push(place);
+            }
+        }
+        let refused = |(place, error): (usize, RuleError)| {
+            (places.get(place).copied().unwrap_or(place), refusal(&error))
+        };
+        self.director.apply(&rules).map_err(refused)?;
+        for (place, operation) in operations.iter().enumerate() {
+            match operation {
+                Operation::Zero { service } => {
+                    if !self.director.zero(service.as_ref())
+                        && let Some(service) = service
+                    {
+                        return Err((place, refuse::no_service(service)));
+                    }
+                }
+                Operation::SetTimeouts { timeouts } => {
+                    self.director.timeouts().set_seconds(
+                        timeouts.tcp,
+                        timeouts.tcp_fin,
+                        timeouts.udp,
+                    );
+                }
+                _ => {}
+            }
+        }
+        if !rules.is_empty() {
+            (self.changed)();
+        }
+        Ok(())
+    }
+}
+
+/// An operation on the rules in the director's words; `None` for one on something else.
+fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>>, Refusal> {
+    use lvs_director::Operation as Rule;
+    Ok(Some(match operation {
+        Operation::AddService { config } => Rule::AddService(spec(config)?),
+        Operation::EditService { config } => Rule::EditService(spec(config)?),
+        Operation::DeleteService { service } => Rule::DeleteService(*service),
+        Operation::AddDestination { service, config } => {
+            Rule::AddDestination(*service, config.spec())
+        }
+        Operation::EditDestination { service, config } => {
+            Rule::EditDestination(*service, config.spec())
+        }
+        Operation::DeleteDestination { service, address } => {
+            Rule::DeleteDestination(*service, *address)
+        }
+        Operation::Flush => Rule::Flush,
+        Operation::Zero { .. } | Operation::SetTimeouts { .. } => return Ok(None),
+        Operation::StartDaemon { .. } => {
+            return Err(refuse::not_available("connection synchronisation"));
+        }
+        Operation::StopDaemon { role } => return Err(refuse::no_daemon(*role)),
+    }))
+}
+
+fn spec(service: &Service) -> Result<ServiceSpec<'_>, Refusal> {
+    match &service.engine {
+        Some(engine) => Err(refuse::no_engine(engine)),
+        None => Ok(service.spec()),
+    }
+}
+
+fn refusal(error: &RuleError) -> Refusal {
+    let errno = match error {
+        RuleError::ServiceExists(_) | RuleError::DestinationExists(..) => Errno::Exists,
+        RuleError::NoSuchService(_) => Errno::NoService,
+        RuleError::UnknownScheduler(_) | RuleError::NoSuchDestination(..) => Errno::NotFound,
+        RuleError::OutOfRange(_) => Errno::Range,
+        RuleError::Unsupported(_) => Errno::NotAvailable,
+        _ => Errno::Invalid,
+    };
+    Refusal::new(errno, error.to_string())
+}
+
+impl Backend for Rules {
+    fn info(&self) -> Info {
+        let table = self.director.table();
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            table_size: TABLE_SIZE,
+            capacity: table.capacity() as u64,
+            connections: table.len() as u64,
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceStatus> {
+        self.director.services().iter().map(status).collect()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Result<ServiceStatus, Refusal> {
+        let found = self.director.service(key);
+        found
+            .as_ref()
+            .map(status)
+            .ok_or_else(|| refuse::no_service(key))
+    }
+
+    fn apply(&self, operation: &Operation) -> Result<(), Refusal> {
+        self.perform(std::slice::from_ref(operation))
+            .map_err(|(_, refusal)| refusal)
+    }
+
+    fn transaction(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
+        self.perform(operations)
+    }
+
+    fn connections(&self, from: u64, limit: usize, out: &mut Vec<Connection>) -> Option<u64> {
+        let now = clock::now();
+        let end = out.len().saturating_add(limit);
+        let mut at = usize::try_from(from).ok()?;
+        while out.len() < end {
+            at = self.director.connections_from(at, now, |found| {
+                out.push(Connection {
+                    protocol: found.protocol,
+                    client: found.client,
+                    virtual_: found.virtual_endpoint,
+                    destination: found.destination,
+                    local: None,
+                    method: found.method.into(),
+                    state: Cow::Borrowed(state::name(found.protocol, found.state)),
+                    expires: found.expires,
+                    engine: None,
+                    engine_data: None,
+                });
+            })?;
+        }
+        Some(at as u64)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            counters: self.director.totals(),
+            rates: self.director.rates(),
+        }
+    }
+
+    fn drops(&self) -> Vec<DropCount> {
+        self.director
+            .drops()
+            .map(|(reason, packets)| DropCount::new(reason, packets))
+            .collect()
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        let (tcp, tcp_fin, udp) = self.director.timeouts().seconds();
+        Timeouts { tcp, tcp_fin, udp }
+    }
+
+    fn daemons(&self) -> Vec<SyncDaemon> {
+        Vec::new()
+    }
+}
+
+fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
+    let spec = ServiceSpec {
+        key: service.key,
+        scheduler: service.scheduler,
+        flags: service.flags,
+        persistence: service.persistence,
+        one_packet: service.one_packet,
+    };
+    let destinations = service.destinations.iter().map(|found| DestinationStatus {
+        config: Destination::from(&found.spec),
+        active: found.active,
+        inactive: found.inactive,
+        persistent: found.persistent,
+        overloaded: found.overloaded,
+        counters: found.counters,
+        rates: found.rates,
+    });
+    ServiceStatus {
+        config: Service::from(&spec),
+        counters: service.counters,
+        rates: service.rates,
+        destinations: destinations.collect(),
+    }
+}

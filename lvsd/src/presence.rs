@@ -1,0 +1,154 @@
+//! What the world sees of the rules: traffic claimed from the host, addresses answered for and
+//! announced, neighbours kept at hand.
+//!
+//! In: the director's rules and the kernel's tables. Out: the claim in the kernel, the list that
+//! workers answer ARP from, announcements. Never: a decision about a packet.
+
+use crate::dataplane::{AnsweredVips, Dataplane};
+use crate::host::announce::{self, Announcement};
+use crate::host::claim::{Claim, ClaimError, ClaimSet};
+use crate::host::net::{Hop, Interface, NetSnapshot};
+use arc_swap::ArcSwap;
+use lvs_core::Addr;
+use lvs_director::Director;
+use std::sync::Arc;
+use tracing::{error, info, warn};
+
+/// Keeps the host in step with the rules.
+#[derive(Debug)]
+pub struct Presence {
+    director: Arc<Director>,
+    snapshots: Arc<ArcSwap<NetSnapshot>>,
+    vips: Arc<ArcSwap<AnsweredVips>>,
+    neighbours: Arc<ArcSwap<Vec<Hop>>>,
+    claim: Option<Claim>,
+    dataplane: Option<Dataplane>,
+    /// What has been announced, so that it is announced once.
+    announced: Vec<(u32, Addr)>,
+}
+
+impl Presence {
+    /// With a data plane and, unless the operator does that otherwise, a claim.
+    #[must_use]
+    pub fn new(
+        director: Arc<Director>,
+        snapshots: Arc<ArcSwap<NetSnapshot>>,
+        vips: Arc<ArcSwap<AnsweredVips>>,
+        neighbours: Arc<ArcSwap<Vec<Hop>>>,
+        claim: Option<Claim>,
+        dataplane: Dataplane,
+    ) -> Self {
+        let announced = Vec::new();
+        Self {
+            director,
+            snapshots,
+            vips,
+            neighbours,
+            claim,
+            dataplane: Some(dataplane),
+            announced,
+        }
+    }
+
+    /// Works on an interface from now on.
+    pub fn attach(&mut self, interface: &Interface) {
+        let Some(dataplane) = &mut self.dataplane else {
+            return;
+        };
+        // Claimed first: between the two the host is silent, and does not answer for us.
+        if let Some(claim) = &mut self.claim
+            && let Err(error) = claim.add_interface(interface.index, &interface.name)
+        {
+            error!(interface = %interface.name, "its traffic cannot be claimed: {error}");
+        }
+        if let Err(error) = dataplane.attach(interface) {
+            error!(interface = %interface.name, "cannot be used: {error}");
+            self.release(interface.index);
+        }
+    }
+
+    /// Leaves an interface.
+    pub fn detach(&mut self, ifindex: u32) {
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.detach(ifindex);
+        }
+        self.announced.retain(|(on, _)| *on != ifindex);
+        self.release(ifindex);
+    }
+
+    fn release(&mut self, ifindex: u32) {
+        if let Some(claim) = &mut self.claim
+            && let Err(error) = claim.remove_interface(ifindex)
+        {
+            warn!("the claim on interface {ifindex} cannot be removed: {error}");
+        }
+    }
+
+    /// Brings everything in step with the rules and the kernel's tables of this moment.
+    pub fn follow(&mut self) {
+        let Some(dataplane) = &self.dataplane else {
+            return;
+        };
+        let net = self.snapshots.load_full();
+        let claims = self.director.claims();
+        let vips = claims.services.iter().map(|(_, vip)| vip.addr);
+        let foreign = announce::foreign(vips, &net);
+        let interfaces = dataplane.interfaces();
+        self.vips
+            .store(Arc::new(AnsweredVips::new(&foreign, &interfaces, &net)));
+
+        let servers = self.director.servers();
+        let mut hops: Vec<Hop> = servers
+            .into_iter()
+            .filter_map(|addr| net.hop(addr))
+            .collect();
+        hops.sort_unstable();
+        hops.dedup();
+        self.neighbours.store(Arc::new(hops));
+
+        let host_addresses = net.interfaces().iter().flat_map(|i| i.addresses.iter());
+        let set = ClaimSet {
+            services: claims.services,
+            replies: claims.replies,
+            owned_vips: foreign.clone(),
+            host_addresses: host_addresses.map(|found| found.addr).collect(),
+        };
+        if let Some(claim) = &mut self.claim
+            && let Err(error) = claim.replace(&set)
+        {
+            error!("the host may answer beside us, for its traffic cannot be claimed: {error}");
+        }
+        let announcements = announce::announcements(foreign, &interfaces, &net);
+        let pair = |found: &Announcement| (found.ifindex, found.vip);
+        for announcement in &announcements {
+            if !self.announced.contains(&pair(announcement)) {
+                info!(vip = %announcement.vip, "answering for it, since the host does not have it");
+                let mut buffer = [0; Announcement::MAX_LEN];
+                dataplane.send(announcement.ifindex, announcement.write(&mut buffer));
+            }
+        }
+        self.announced = announcements.iter().map(pair).collect();
+    }
+
+    /// The data plane, while it runs.
+    #[must_use]
+    pub const fn dataplane(&self) -> Option<&Dataplane> {
+        self.dataplane.as_ref()
+    }
+
+    /// Stops the workers, then gives the traffic back to the host.
+    pub fn stop(&mut self) {
+        if let Some(dataplane) = self.dataplane.take() {
+            dataplane.stop();
+        }
+        self.claim = None;
+    }
+}
+
+/// A claim, or why there is none.
+///
+/// # Errors
+/// As [`Claim::open`].
+pub fn claim(wanted: bool) -> Result<Option<Claim>, ClaimError> {
+    wanted.then(Claim::open).transpose()
+}
