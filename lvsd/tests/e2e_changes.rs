@@ -1,11 +1,5 @@
 //! Rules change while traffic flows: what is removed gets nothing more, and nobody else notices.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "what a test needs fails by panicking"
-)]
-
 mod common;
 
 use std::net::SocketAddr;

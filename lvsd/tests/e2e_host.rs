@@ -1,11 +1,7 @@
 //! The host around lvsd: where the VIPs are, whether the kernel forwards, interfaces that come and
 //! go, tags, a second daemon, missing rights.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "what a test needs fails by panicking"
-)]
+#![expect(clippy::panic, reason = "what a test needs fails by panicking")]
 
 mod common;
 
