@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lvs_testbed::iperf::{IperfServer, IperfTest};
+use lvs_testbed::iperf::{Amount, IperfServer, IperfTest};
 use lvs_testbed::rate::{CpuTime, Figures, SenderConfig, measure};
 use lvs_testbed::{
     Daemon, DaemonConfig, Error, Result, Rule, Site, SiteConfig, Target, Vip, VipPlace, Wiring,
@@ -243,7 +243,7 @@ fn tcp(lvsd: Option<&PathBuf>, offloads: bool, reverse: bool) {
             let seconds = setting("LVS_BENCH_SECONDS", 3);
             let test = IperfTest {
                 reverse,
-                ..IperfTest::tcp(director.target(&site, false), seconds)
+                ..IperfTest::tcp(director.target(&site, false), Amount::Seconds(seconds))
             };
             let before = CpuTime::now()?;
             let rate = test.run(site.client())?.bits_per_second;

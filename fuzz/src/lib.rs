@@ -15,13 +15,18 @@
 #![expect(
     clippy::panic,
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "a panic is how a target says that a promise is broken"
 )]
 
 mod endpoint;
+mod parse;
+mod rewrite;
 mod sched;
 
 pub use endpoint::endpoint;
+pub use parse::parse;
+pub use rewrite::rewrite;
 pub use sched::sched;
 
 /// A fuzz target.
@@ -31,5 +36,7 @@ pub type Target = fn(&[u8]);
 #[rustfmt::skip] // a line a target
 pub const TARGETS: &[(&str, Target)] = &[
     ("endpoint", endpoint),
+    ("parse", parse),
+    ("rewrite", rewrite),
     ("sched", sched),
 ];

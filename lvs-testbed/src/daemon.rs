@@ -3,8 +3,9 @@
 //! In: a [`DaemonConfig`], which is written out as its configuration file. Out: a running daemon
 //! whose control socket answers, or an error with everything it said. Nothing of lvsd is linked.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ impl Daemon {
 
     fn wait_ready(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        while UnixStream::connect(&self.socket).is_err() {
+        while !answers(&self.socket) {
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() >= deadline {
                 let how = ended.map_or_else(|| "did not open its socket".into(), |s| s.to_string());
@@ -212,4 +213,17 @@ impl Daemon {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.child.stop(Duration::from_secs(10))
     }
+}
+
+/// Whether someone answers a question on the control socket; it is there before it is served.
+fn answers(socket: &Path) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        stream.write_all(b"GET /v1/info HTTP/1.1\r\nHost: lvsd\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    ask().unwrap_or(false)
 }

@@ -17,14 +17,25 @@ pub struct IperfServer {
 pub struct IperfTest {
     /// The server, or what stands before it.
     pub to: SocketAddr,
-    /// How long.
-    pub seconds: u32,
+    /// How long, or how much.
+    pub amount: Amount,
     /// Whether the server sends and the client receives.
     pub reverse: bool,
     /// UDP at this rate in bits a second; none for TCP.
     pub udp: Option<u64>,
+    /// Octets of a datagram or write; none for what iperf3 chooses.
+    pub length: Option<u32>,
     /// Streams side by side.
     pub streams: u32,
+}
+
+/// When a test ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// After so many seconds.
+    Seconds(u32),
+    /// After so many octets of payload.
+    Bytes(u64),
 }
 
 /// What iperf3 reported.
@@ -69,12 +80,13 @@ impl IperfServer {
 impl IperfTest {
     /// TCP towards the server, one stream.
     #[must_use]
-    pub const fn tcp(to: SocketAddr, seconds: u32) -> Self {
+    pub const fn tcp(to: SocketAddr, amount: Amount) -> Self {
         Self {
             to,
-            seconds,
+            amount,
             reverse: false,
             udp: None,
+            length: None,
             streams: 1,
         }
     }
@@ -88,9 +100,15 @@ impl IperfTest {
         let mut command = program::command("iperf3")?;
         command.args(["--client", &self.to.ip().to_string(), "--json"]);
         command.args(["--port", &self.to.port().to_string()]);
-        command.args(["--time", &self.seconds.to_string()]);
+        match self.amount {
+            Amount::Seconds(seconds) => command.args(["--time", &seconds.to_string()]),
+            Amount::Bytes(bytes) => command.args(["--bytes", &bytes.to_string()]),
+        };
         command.args(["--connect-timeout", "5000"]);
         command.args(["--parallel", &self.streams.to_string()]);
+        if let Some(length) = self.length {
+            command.args(["--length", &length.to_string()]);
+        }
         if self.reverse {
             command.arg("--reverse");
         }

@@ -48,6 +48,7 @@ mod site;
 mod spawner;
 mod sysctl;
 mod temporary;
+pub mod test;
 mod userns;
 
 pub use check::{Missing, check};
@@ -60,4 +61,4 @@ pub use namespace::Namespace;
 pub use offload::Offload;
 pub use site::{Site, SiteConfig, Vip, VipPlace, Wiring};
 pub use temporary::TemporaryDirectory;
-pub use userns::{enter_user_namespace, has_own_user_namespace, may_make_networks};
+pub use userns::{enter_user_namespace, has_own_user_namespace, may_make_networks, with_networks};

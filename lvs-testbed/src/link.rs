@@ -1,9 +1,10 @@
 //! Interfaces: veth pairs, bridges, addresses, MTU, up and down, counters.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
@@ -160,6 +161,32 @@ impl Namespace {
             let flags = AddressAttribute::Flags(AddressFlags::Nodad);
             message.attributes.push(flags);
             request.execute().await
+        })?;
+        match address {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(v6) => self.await_local_route(v6),
+        }
+    }
+
+    /// The kernel installs the local route of an IPv6 address later, from a work queue; packets that
+    /// come before are lost. An interface that is down gets none.
+    fn await_local_route(&self, address: Ipv6Addr) -> Result<()> {
+        const RTF_LOCAL: u32 = 0x8000_0000;
+        let wanted = format!("{:032x} 80 ", address.to_bits());
+        let deadline = Instant::now() + Duration::from_millis(500);
+        self.run(|| {
+            loop {
+                let table = fs::read_to_string("/proc/thread-self/net/ipv6_route");
+                let local = table.unwrap_or_default().lines().any(|line| {
+                    let flags = line.split_whitespace().nth(8).unwrap_or_default();
+                    let flags = u32::from_str_radix(flags, 16).unwrap_or(0);
+                    line.starts_with(&wanted) && flags & RTF_LOCAL != 0
+                });
+                if local || Instant::now() >= deadline {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         })
     }
 
@@ -252,32 +279,35 @@ impl Namespace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::networked;
 
     #[test]
     fn a_pair_carries_both_families_at_once() {
-        let left = Namespace::new("left").unwrap();
-        let right = Namespace::new("right").unwrap();
-        Veth::connect(&left, "eth0", &right, "eth0").unwrap();
-        for (namespace, last) in [(&left, 1), (&right, 2)] {
-            let v4 = IpAddr::from([10, 0, 0, last]);
-            namespace.add_address("eth0", v4, 24).unwrap();
-            let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)]);
-            namespace.add_address("eth0", v6, 64).unwrap();
-            namespace.set_mtu("eth0", 9000).unwrap();
-            namespace.set_offloads("eth0", false).unwrap();
-        }
-        for address in ["10.0.0.2:7", "[fd00::2]:7"] {
-            let bind = || std::net::TcpListener::bind(address);
-            let _listener = right.run(bind).unwrap().unwrap();
-            let connect = || std::net::TcpStream::connect(address);
-            left.run(connect).unwrap().unwrap();
-        }
-        assert!(right.counters("eth0").unwrap().rx_packets >= 4);
-        assert_eq!(left.mac("eth0").unwrap().len(), 6);
-        left.delete_link("eth0").unwrap();
-        assert!(matches!(
-            right.index("eth0"),
-            Err(Error::NoInterface { .. })
-        ));
+        networked(&[], || {
+            let left = Namespace::new("left").unwrap();
+            let right = Namespace::new("right").unwrap();
+            Veth::connect(&left, "eth0", &right, "eth0").unwrap();
+            for (namespace, last) in [(&left, 1), (&right, 2)] {
+                let v4 = IpAddr::from([10, 0, 0, last]);
+                namespace.add_address("eth0", v4, 24).unwrap();
+                let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)]);
+                namespace.add_address("eth0", v6, 64).unwrap();
+                namespace.set_mtu("eth0", 9000).unwrap();
+                namespace.set_offloads("eth0", false).unwrap();
+            }
+            for address in ["10.0.0.2:7", "[fd00::2]:7"] {
+                let bind = || std::net::TcpListener::bind(address);
+                let _listener = right.run(bind).unwrap().unwrap();
+                let connect = || std::net::TcpStream::connect(address);
+                left.run(connect).unwrap().unwrap();
+            }
+            assert!(right.counters("eth0").unwrap().rx_packets >= 4);
+            assert_eq!(left.mac("eth0").unwrap().len(), 6);
+            left.delete_link("eth0").unwrap();
+            assert!(matches!(
+                right.index("eth0"),
+                Err(Error::NoInterface { .. })
+            ));
+        });
     }
 }

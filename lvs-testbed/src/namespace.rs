@@ -168,31 +168,36 @@ fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::networked;
 
     #[test]
     fn what_is_opened_inside_stays_inside() {
-        let one = Namespace::new("one").unwrap();
-        let two = Namespace::new("two").unwrap();
-        let listener = one
-            .run(|| std::net::TcpListener::bind("127.0.0.1:7"))
-            .unwrap()
-            .unwrap();
-        let address = listener.local_addr().unwrap();
-        let connect = || std::net::TcpStream::connect(address);
-        assert!(one.run(connect).unwrap().is_ok());
-        assert!(two.run(connect).unwrap().is_err());
-        let mut cat = Command::new("cat");
-        cat.arg("/proc/net/tcp");
-        let output = one.output(cat).unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).contains("0100007F:0007"));
+        networked(&[], || {
+            let one = Namespace::new("one").unwrap();
+            let two = Namespace::new("two").unwrap();
+            let listener = one
+                .run(|| std::net::TcpListener::bind("127.0.0.1:7"))
+                .unwrap()
+                .unwrap();
+            let address = listener.local_addr().unwrap();
+            let connect = || std::net::TcpStream::connect(address);
+            assert!(one.run(connect).unwrap().is_ok());
+            assert!(two.run(connect).unwrap().is_err());
+            let mut cat = Command::new("cat");
+            cat.arg("/proc/net/tcp");
+            let output = one.output(cat).unwrap();
+            assert!(String::from_utf8_lossy(&output.stdout).contains("0100007F:0007"));
+        });
     }
 
     #[test]
     fn a_panic_inside_is_an_error_outside() {
-        let one = Namespace::new("one").unwrap();
-        assert!(matches!(
-            one.run(|| panic!("on purpose")),
-            Err(Error::Panicked(_))
-        ));
+        networked(&[], || {
+            let one = Namespace::new("one").unwrap();
+            assert!(matches!(
+                one.run(|| panic!("on purpose")),
+                Err(Error::Panicked(_))
+            ));
+        });
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! It must be entered before the process has a second thread; the kernel refuses it afterwards.
 
-use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::{env, fs, io, thread};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
@@ -57,4 +60,65 @@ pub fn enter_user_namespace() -> Result<()> {
     } else {
         Err(Missing::Rights(std::io::ErrorKind::PermissionDenied.into()).into())
     }
+}
+
+/// Runs a test's body where it may make networks.
+///
+/// Who has the rights runs it at once. Otherwise this very test is started again, alone, as a child
+/// in a user namespace of its own: a test harness has threads, so the namespace cannot be entered
+/// where the test stands.
+///
+/// # Errors
+///
+/// [`Missing::Rights`] when there is no way; the body has not run then. A child that fails is
+/// reported as [`crate::Error::Unexpected`].
+pub fn with_networks(body: impl FnOnce()) -> Result<()> {
+    const INSIDE: &str = "LVS_INSIDE_USER_NAMESPACE";
+    if may_make_networks() {
+        body();
+        return Ok(());
+    }
+    let here = thread::current();
+    let test = here.name().unwrap_or("main");
+    if test == "main" || env::var_os(INSIDE).is_some() {
+        return Err(Missing::Rights(io::ErrorKind::PermissionDenied.into()).into());
+    }
+    let program = env::current_exe().map_err(Missing::Rights)?;
+    let mut again = Command::new(program);
+    again.args(["--exact", test, "--nocapture", "--include-ignored"]);
+    again.env(INSIDE, "1");
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let (uid, gid) = (format!("0 {uid} 1"), format!("0 {gid} 1"));
+    // SAFETY: between fork and exec the closure makes system calls only: the texts exist already,
+    // and nothing is allocated or locked. The child has one thread, as `unshare` demands.
+    unsafe {
+        again.pre_exec(move || {
+            become_root(uid.as_bytes(), gid.as_bytes())?;
+            Ok(())
+        });
+    }
+    let output = again.output().map_err(Missing::Rights)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    eprint!("{}{said}", String::from_utf8_lossy(&output.stdout));
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(crate::Error::Unexpected {
+        doing: format!("run {test} in a user namespace"),
+        got: output.status.to_string(),
+    })
+}
+
+fn become_root(uid: &[u8], gid: &[u8]) -> rustix::io::Result<()> {
+    // SAFETY: the caller is a child between fork and exec, and has one thread.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    for (file, text) in [
+        (c"/proc/self/setgroups", b"deny".as_slice()),
+        (c"/proc/self/uid_map", uid),
+        (c"/proc/self/gid_map", gid),
+    ] {
+        let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(file, text)?;
+    }
+    Ok(())
 }

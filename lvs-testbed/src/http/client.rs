@@ -150,22 +150,25 @@ impl HttpClient {
 mod tests {
     use super::super::HttpServer;
     use super::*;
+    use crate::test::networked;
 
     #[test]
     fn asks_and_is_answered_on_one_connection() {
-        let home = Namespace::new("home").unwrap();
-        let address = "127.0.0.1:80".parse().unwrap();
-        let server = HttpServer::start(&home, &[address], "here").unwrap();
-        let limit = Duration::from_secs(10);
-        let mut client = HttpClient::connect(&home, address, limit).unwrap();
-        let (response, body) = client.get("/").unwrap();
-        assert_eq!((response.status, response.server.as_str()), (200, "here"));
-        assert_eq!(body, b"here\n");
-        assert_eq!(client.get_bytes(1_000_003).unwrap().length, 1_000_003);
-        let counts = server.counts();
-        assert_eq!((counts.connections, counts.requests), (1, 2));
-        drop(server);
-        assert!(client.get("/").is_err());
-        assert!(HttpClient::connect(&home, address, limit).is_err());
+        networked(&[], || {
+            let home = Namespace::new("home").unwrap();
+            let address = "127.0.0.1:80".parse().unwrap();
+            let server = HttpServer::start(&home, &[address], "here").unwrap();
+            let limit = Duration::from_secs(10);
+            let mut client = HttpClient::connect(&home, address, limit).unwrap();
+            let (response, body) = client.get("/").unwrap();
+            assert_eq!((response.status, response.server.as_str()), (200, "here"));
+            assert_eq!(body, b"here\n");
+            assert_eq!(client.get_bytes(1_000_003).unwrap().length, 1_000_003);
+            let counts = server.counts();
+            assert_eq!((counts.connections, counts.requests), (1, 2));
+            drop(server);
+            assert!(client.get("/").is_err());
+            assert!(HttpClient::connect(&home, address, limit).is_err());
+        });
     }
 }

@@ -207,47 +207,51 @@ mod tests {
     use super::super::{Sink, measure};
     use super::*;
     use crate::Veth;
+    use crate::test::networked;
 
     #[test]
     fn what_is_sent_is_delivered_and_counted() {
-        let client = Namespace::new("client").unwrap();
-        let server = Namespace::new("server").unwrap();
-        Veth::connect(&client, "eth0", &server, "eth0").unwrap();
-        for (from, to, prefix) in [
-            ("10.0.0.1:5000", "10.0.0.2:9", 24),
-            ("[fd00::1]:5000", "[fd00::2]:9", 64),
-        ] {
-            let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-            client.add_address("eth0", from.ip(), prefix).unwrap();
-            server.add_address("eth0", to.ip(), prefix).unwrap();
-            let mut config = SenderConfig {
-                interface: "eth0".into(),
-                next_hop: server.mac("eth0").unwrap(),
-                from,
-                to,
-                flows: 100,
-                payload: 18,
-                rate: Some(20_000),
-            };
-            let sink = Sink::open(&server, to).unwrap();
-            let sender = Sender::start(&client, &config).unwrap();
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while sender.sent() < 1000 && Instant::now() < deadline {
-                std::thread::yield_now();
+        networked(&[], || {
+            let client = Namespace::new("client").unwrap();
+            let server = Namespace::new("server").unwrap();
+            Veth::connect(&client, "eth0", &server, "eth0").unwrap();
+            for (from, to, prefix) in [
+                ("10.0.0.1:5000", "10.0.0.2:9", 24),
+                ("[fd00::1]:5000", "[fd00::2]:9", 64),
+            ] {
+                let (from, to): (SocketAddr, SocketAddr) =
+                    (from.parse().unwrap(), to.parse().unwrap());
+                client.add_address("eth0", from.ip(), prefix).unwrap();
+                server.add_address("eth0", to.ip(), prefix).unwrap();
+                let mut config = SenderConfig {
+                    interface: "eth0".into(),
+                    next_hop: server.mac("eth0").unwrap(),
+                    from,
+                    to,
+                    flows: 100,
+                    payload: 18,
+                    rate: Some(20_000),
+                };
+                let sink = Sink::open(&server, to).unwrap();
+                let sender = Sender::start(&client, &config).unwrap();
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while sender.sent() < 1000 && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                let sent = sender.stop();
+                while sink.delivered().unwrap() < sent && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                assert_eq!(
+                    (sink.delivered().unwrap(), sink.damaged().unwrap()),
+                    (sent, 0)
+                );
+                drop(sink);
+                config.rate = None;
+                let short = Duration::from_millis(100);
+                let figures = measure(&client, &config, &server, to, short, short).unwrap();
+                assert!(figures.delivered > 0, "{figures}");
             }
-            let sent = sender.stop();
-            while sink.delivered().unwrap() < sent && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            assert_eq!(
-                (sink.delivered().unwrap(), sink.damaged().unwrap()),
-                (sent, 0)
-            );
-            drop(sink);
-            config.rate = None;
-            let short = Duration::from_millis(100);
-            let figures = measure(&client, &config, &server, to, short, short).unwrap();
-            assert!(figures.delivered > 0, "{figures}");
-        }
+        });
     }
 }
