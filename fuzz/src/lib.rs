@@ -15,15 +15,28 @@
 #![expect(
     clippy::panic,
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "a panic is how a target says that a promise is broken"
 )]
 
 mod endpoint;
+mod parse;
+mod rewrite;
+mod sched;
 
 pub use endpoint::endpoint;
+pub use parse::parse;
+pub use rewrite::rewrite;
+pub use sched::sched;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its program and its corpus.
-pub const TARGETS: &[(&str, Target)] = &[("endpoint", endpoint)];
+#[rustfmt::skip] // a line a target
+pub const TARGETS: &[(&str, Target)] = &[
+    ("endpoint", endpoint),
+    ("parse", parse),
+    ("rewrite", rewrite),
+    ("sched", sched),
+];

@@ -1,7 +1,7 @@
-//! The blocking way to a daemon: one connection, kept open, and a small runtime inside.
+//! The blocking way to a daemon: a connection for each request, and a small runtime inside.
 //!
-//! Typed requests in, typed answers or a [`ClientError`] out. It never retries a change: a request
-//! is sent again only when the daemon closed an idle connection before reading it.
+//! Typed requests in, typed answers or a [`ClientError`] out. It never sends a request twice: a
+//! connection to a Unix socket is too cheap to keep one open and find it closed when it is needed.
 
 use crate::{
     Connection, DropCount, Info, Operation, Refusal, RefusalBody, Report, ServiceStatus,
@@ -80,7 +80,7 @@ pub enum ClientError {
     },
 }
 
-/// A connection to a daemon.
+/// A way to a daemon.
 ///
 /// ```no_run
 /// let mut client = lvs_api::Client::connect("/run/lvsd.sock")?;
@@ -93,11 +93,10 @@ pub enum ClientError {
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
-    sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
-    /// Opens the connection.
+    /// Finds out whether somebody listens.
     ///
     /// # Errors
     /// When nobody listens there, or this user may not.
@@ -107,12 +106,8 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|why| broken(&socket, &why))?;
-        let sender = runtime.block_on(open(&socket))?;
-        Ok(Self {
-            socket,
-            runtime,
-            sender: Some(sender),
-        })
+        drop(runtime.block_on(open(&socket))?);
+        Ok(Self { socket, runtime })
     }
 
     /// The socket that this client was given.
@@ -202,12 +197,8 @@ impl Client {
         mut each: impl FnMut(Connection) -> Result<(), E>,
     ) -> Result<(), E> {
         let response = self.exchange(Method::GET, "/v1/connections", Bytes::new())?;
-        let Self {
-            socket,
-            runtime,
-            sender,
-        } = self;
-        let outcome = runtime.block_on(async {
+        let Self { socket, runtime } = self;
+        runtime.block_on(async {
             let mut body = response.into_body();
             let mut pending = Vec::new();
             while let Some(frame) = wait(socket, body.frame()).await? {
@@ -231,11 +222,7 @@ impl Client {
             } else {
                 Err(broken(socket, &"the listing breaks off").into())
             }
-        });
-        if outcome.is_err() {
-            *sender = None;
-        }
-        outcome
+        })
     }
 
     fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
@@ -268,41 +255,16 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "lvsd")
+            .header("connection", "close")
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|why| broken(&self.socket, &why))?;
-        let Self {
-            socket,
-            runtime,
-            sender,
-        } = self;
-        let response = runtime.block_on(async {
-            let mut kept = sender.take();
-            if let Some(idle) = &mut kept
-                && idle.ready().await.is_err()
-            {
-                kept = None;
-            }
-            let mut open_sender = match kept {
-                Some(kept) => kept,
-                None => open(socket).await?,
-            };
-            let answer = match wait(socket, open_sender.try_send_request(request)).await? {
-                Ok(answer) => answer,
-                Err(mut failure) => {
-                    // An idle connection that the daemon closed meanwhile: the request comes back
-                    // whole only if nothing of it was sent.
-                    let Some(request) = failure.take_message() else {
-                        return Err(broken(socket, failure.error()));
-                    };
-                    open_sender = open(socket).await?;
-                    wait(socket, open_sender.send_request(request))
-                        .await?
-                        .map_err(|why| broken(socket, &why))?
-                }
-            };
-            *sender = Some(open_sender);
-            Ok(answer)
+        let socket = &self.socket;
+        let response = self.runtime.block_on(async {
+            let mut sender = open(socket).await?;
+            wait(socket, sender.send_request(request))
+                .await?
+                .map_err(|why| broken(socket, &why))
         })?;
         self.judge(response)
     }
@@ -315,7 +277,6 @@ impl Client {
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         if theirs.as_deref() != Some(VERSION.to_string().as_str()) {
-            self.sender = None;
             return Err(ClientError::OtherVersion {
                 socket: self.socket.clone(),
                 theirs,

@@ -1,10 +1,16 @@
 //! A connection as a worker holds it for the length of a batch.
 
-use crate::entry::{Entry, INACTIVE, LIVE, NO_OUTPUT, QUEUED, STATE, UNLINKED};
+use crate::entry::{
+    CHAIN, CLOSED, Entry, INACTIVE, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE, TEMPLATE,
+    UNLINKED,
+};
 use crate::protocol::{Event, Side, next_state};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    fence,
+};
 use crate::table::Table;
-use crate::timeouts::Timeouts;
+use crate::timeouts::{self, Timeouts};
 use lvs_core::{Endpoint, ForwardMethod, Protocol, Tick, state};
 
 /// Which destination: the place in somebody's list, and which of those that were there.
@@ -34,6 +40,23 @@ pub struct Hit<'g> {
     pub direction: Direction,
 }
 
+/// Names a connection of a table for as long as the guard under which it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub(crate) u32);
+
+/// What kind of connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ConnKind {
+    /// One that packets find.
+    #[default]
+    Normal,
+    /// A persistence template (IPVS 2.5): only [`Guard::lookup_template`](crate::Guard::lookup_template)
+    /// finds it, only by its client's flow.
+    Template,
+    /// Made for one packet (IPVS 2.6): nothing finds it, and it ends at the collector's next run.
+    OnePacket,
+}
+
 /// What [`Guard::insert`](crate::Guard::insert) makes a connection of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewConnection {
@@ -53,6 +76,14 @@ pub struct NewConnection {
     pub dest: DestinationId,
     /// The firewall mark of the packet that made it.
     pub mark: u32,
+    /// What kind of connection.
+    pub kind: ConnKind,
+    /// The connection that controls it: its template, or that of the protocol's commands. It does
+    /// not end before those that it controls (IPVS 2.4, rule 4). Of the present guard; one that is
+    /// ending at this moment is left out.
+    pub control: Option<ConnId>,
+    /// Ticks until it ends, unless a packet moves it on.
+    pub timeout: u32,
     /// The present moment.
     pub now: Tick,
 }
@@ -68,6 +99,9 @@ impl Default for NewConnection {
             method: ForwardMethod::Masquerade,
             dest: DestinationId::default(),
             mark: 0,
+            kind: ConnKind::Normal,
+            control: None,
+            timeout: timeouts::NEW,
             now: Tick::default(),
         }
     }
@@ -184,7 +218,54 @@ impl<'g> Conn<'g> {
     #[inline]
     #[must_use]
     pub fn is_live(self) -> bool {
-        self.entry.word.load(Relaxed) & (LIVE | UNLINKED) == LIVE
+        // Acquire: pairs with the release in `Table::insert`, for a scan; nobody else can see an
+        // entry whose content is not there.
+        self.entry.word.load(Acquire) & (LIVE | UNLINKED) == LIVE
+    }
+
+    /// What kind of connection it is.
+    #[must_use]
+    pub fn kind(self) -> ConnKind {
+        let word = self.entry.word.load(Relaxed);
+        if word & TEMPLATE != 0 {
+            ConnKind::Template
+        } else if word & ONE_PACKET != 0 {
+            ConnKind::OnePacket
+        } else {
+            ConnKind::Normal
+        }
+    }
+
+    /// Its name, for [`NewConnection::control`].
+    #[must_use]
+    pub const fn id(self) -> ConnId {
+        ConnId(self.index)
+    }
+
+    /// The connection that controls it.
+    #[must_use]
+    pub fn control(self) -> Option<Self> {
+        let index = self.entry.control.load(Relaxed);
+        let entry = self.table.entries.get(index as usize)?;
+        Some(Self {
+            table: self.table,
+            entry,
+            index,
+        })
+    }
+
+    /// How many connections it controls.
+    #[must_use]
+    pub fn children(self) -> u32 {
+        self.entry.children.load(Relaxed) & !CLOSED
+    }
+
+    /// Sets the state without a packet: a template that is assured (IPVS 2.5), a connection that
+    /// another director reports.
+    pub fn set_state(self, state: u8) {
+        let set = |word: u32| Some((word & !STATE) | u32::from(state));
+        // Never fails: the closure always has an answer.
+        let _ = self.entry.word.fetch_update(AcqRel, Relaxed, set);
     }
 
     /// The present timeout, in ticks.
@@ -292,6 +373,8 @@ impl<'g> Conn<'g> {
         if self.entry.timeout.load(Relaxed) != timeout {
             self.entry.timeout.store(timeout, Relaxed);
             // The wheel looks at it when it was due before; only an earlier end needs to be told.
+            // The fence pairs with that of `Collector::keep`.
+            fence(SeqCst);
             if Tick(self.entry.due.load(Relaxed)).is_after(now + timeout) {
                 self.queue();
             }
@@ -299,32 +382,60 @@ impl<'g> Conn<'g> {
     }
 
     /// Has the collector look at the entry at its next run.
-    pub(crate) fn queue(self) {
+    fn queue(self) {
+        // Release: whoever puts the entry on the queue, the collector sees what was done before.
         if self.entry.word.fetch_or(QUEUED, AcqRel) & QUEUED == 0 {
-            self.table.queue(self.index);
+            self.table.queue(self.index, self.index);
         }
     }
 
     /// Takes the connection out of the table: packets no longer find it, and the collector ends it
-    /// at its next run. For a connection whose flow begins anew.
+    /// at its next run, or when the last one that it controls has ended. For a connection whose
+    /// flow begins anew.
     pub fn unlink(self, now: Tick) {
         if self.entry.word.fetch_or(UNLINKED, AcqRel) & UNLINKED == 0 {
-            self.table.remove_keys(self.index, self.entry);
+            // A courtesy: lookups skip it already, and the collector removes what is left.
+            self.table
+                .remove_keys(self.index, &self.table.keys(self.entry));
         }
         self.expire(now);
     }
 
     /// Lets the connection end at the collector's next run; until then packets find it, and a
-    /// packet makes it live on.
+    /// packet makes it live on. One that controls others lives on for 60 s at a time
+    /// (IPVS 2.4, rules 4 and 6).
     pub fn expire(self, now: Tick) {
-        self.entry.timeout.store(0, Relaxed);
         self.entry.last_seen.store(now.0, Relaxed);
+        self.entry.timeout.store(0, Relaxed);
         self.queue();
     }
 
-    /// Whether it was published; for the table's own use.
+    /// Like [`expire`](Self::expire), and with it the one that controls it ends, and so on upward,
+    /// where that controls no other and is no assured template (IPVS 2.4, rule 5).
+    pub fn expire_chain(self, now: Tick) {
+        self.entry.word.fetch_or(CHAIN, Relaxed);
+        self.expire(now);
+    }
+
+    /// Whether the connection is the one that a packet, or a search for a template, means.
     #[inline]
-    pub(crate) fn is_published(self) -> bool {
-        self.entry.word.load(Acquire) & LIVE != 0
+    pub(crate) fn is_sought(self, template: bool) -> bool {
+        // Relaxed: who has seen another connection take the flow has seen this one unlinked.
+        let word = self.entry.word.load(Relaxed);
+        word & (UNLINKED | TEMPLATE) == if template { TEMPLATE } else { 0 }
+    }
+
+    /// Makes the connection that a new one names its parent; [`NIL`] if there is none.
+    pub(crate) fn adopt(table: &Table, parent: Option<ConnId>) -> u32 {
+        let Some(ConnId(index)) = parent else {
+            return NIL;
+        };
+        let Some(entry) = table.entries.get(index as usize) else {
+            return NIL;
+        };
+        let more = |children: u32| (children < CLOSED - 1).then_some(children + 1);
+        // Pairs with the exchange in `Collector::goes_on`.
+        let adopted = entry.children.fetch_update(AcqRel, Relaxed, more);
+        if adopted.is_ok() { index } else { NIL }
     }
 }

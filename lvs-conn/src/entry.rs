@@ -5,7 +5,7 @@
 //!  | client | virtual| server | ports, protocol | server# | word    |   compared, and all that a
 //!  | address| address| address| and method      |         | state   |   forward needs
 //!  64   68   72   76   80       96    100   104   108   112 ... 128
-//!  | gen | seen| time| pkts| local | ports | mark| ctrl|  | wheel   |   touched, kept, collected
+//!  | gen | seen| time| pkts| local | port | mark| ctrl | due | lists | children |  the rest
 //! ```
 //!
 //! All fields are atomics: an entry is shared by all workers and the collector, and nobody locks
@@ -22,18 +22,29 @@ pub(crate) const NIL: u32 = u32::MAX;
 
 /// The state of the protocol in the lowest byte of the word.
 pub(crate) const STATE: u32 = 0xff;
-/// The entry is in the table.
+/// The entry is a connection; set before it can be found, cleared when it is free.
 pub(crate) const LIVE: u32 = 1 << 8;
-/// The entry can no longer be found, and waits for the collector.
+/// No packet finds the entry any more.
 pub(crate) const UNLINKED: u32 = 1 << 9;
-/// The entry waits to be looked at by the collector.
+/// The entry is on the way to the collector: on a thread's list or on the common one.
 pub(crate) const QUEUED: u32 = 1 << 10;
-/// The entry is in the timing wheel; the collector's alone.
-pub(crate) const LINKED: u32 = 1 << 13;
 /// Counted with its destination's inactive connections (IPVS 2.3).
 pub(crate) const INACTIVE: u32 = 1 << 11;
 /// No reply has been seen, or is expected (IPVS 2.3).
 pub(crate) const NO_OUTPUT: u32 = 1 << 12;
+/// The collector has taken it out of the table; it is free when nobody can hold it any more.
+pub(crate) const RETIRED: u32 = 1 << 13;
+/// A template: found as one, and not by packets.
+pub(crate) const TEMPLATE: u32 = 1 << 14;
+/// Made for one packet, and never in the index.
+pub(crate) const ONE_PACKET: u32 = 1 << 15;
+/// Nobody was told of it: the index had no room. Its end is not reported either.
+pub(crate) const SILENT: u32 = 1 << 16;
+/// The connection that controls it ends with it (IPVS 2.4, rule 5).
+pub(crate) const CHAIN: u32 = 1 << 17;
+
+/// Set in the count of children of an entry that is retired: it takes no more.
+pub(crate) const CLOSED: u32 = 1 << 31;
 
 #[derive(Debug)]
 #[repr(C, align(128))]
@@ -52,7 +63,7 @@ pub(crate) struct Entry {
     pub(crate) timeout: AtomicU32,
     pub(crate) in_packets: AtomicU32,
     local: [AtomicU64; 2],
-    /// FULLNAT's local port and the number of controlled connections, 16 bits each.
+    /// FULLNAT's local port.
     local_port: AtomicU32,
     pub(crate) mark: AtomicU32,
     /// The controlling connection, or [`NIL`].
@@ -60,11 +71,13 @@ pub(crate) struct Entry {
     /// When the wheel will look at the entry.
     pub(crate) due: AtomicU32,
     /// The wheel's list, or the list of entries that are to be freed; the collector's alone.
+    /// `previous` is [`NIL`] while the entry is in no list.
     pub(crate) previous: AtomicU32,
     pub(crate) next: AtomicU32,
-    /// The list of entries that the collector shall look at, or of free entries.
+    /// The list of entries that the collector shall look at, or of free bundles.
     pub(crate) queue_next: AtomicU32,
-    reserved: AtomicU32,
+    /// How many connections it controls, and [`CLOSED`].
+    pub(crate) children: AtomicU32,
 }
 
 #[cfg(not(lvs_loom))]
@@ -93,7 +106,7 @@ unsafe impl Zero for Entry {
             previous: AtomicU32::default(),
             next: AtomicU32::default(),
             queue_next: AtomicU32::default(),
-            reserved: AtomicU32::default(),
+            children: AtomicU32::default(),
         }
     }
 }
@@ -238,6 +251,10 @@ impl Entry {
         (self.method() == ForwardMethod::FullNat).then(|| Endpoint::new(load(&self.local), port))
     }
 
+    pub(crate) fn is_template(&self) -> bool {
+        self.word.load(Relaxed) & TEMPLATE != 0
+    }
+
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             protocol: self.protocol(),
@@ -274,6 +291,42 @@ impl Entry {
                 && ports.client() == flow.dst.port;
         }
         self.identity().reply() == *flow
+    }
+
+    /// The words that hold a bundle's other entries while this one is free: those that
+    /// [`Entry::fill`] writes.
+    const fn body(&self) -> [&AtomicU64; 8] {
+        let [[a, b], [c, d], [e, f], [g, h]] =
+            [&self.client, &self.virtual_, &self.server, &self.local];
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// Makes this free entry the first of a bundle.
+    pub(crate) fn set_bundle(&self, others: &[u32]) {
+        // One more than the number, so that 0 is none.
+        let mut others = others.iter().map(|other| u64::from(*other) + 1);
+        for word in self.body() {
+            let a = others.next().unwrap_or(0);
+            let b = others.next().unwrap_or(0);
+            word.store((b << 32) | a, Relaxed);
+            if a == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Names the other entries of the bundle that this one begins.
+    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
+    pub(crate) fn bundle(&self, mut each: impl FnMut(u32)) {
+        for word in self.body() {
+            let word = word.load(Relaxed);
+            for other in [word as u32, (word >> 32) as u32] {
+                let Some(other) = other.checked_sub(1) else {
+                    return;
+                };
+                each(other);
+            }
+        }
     }
 
     #[inline]

@@ -3,13 +3,18 @@
 //! A client picks its address and port; without the key it cannot pick its bucket. Specialised to
 //! two words for IPv4 and five for IPv6, which is the cost of half the general form.
 
-use lvs_core::Flow;
+use lvs_core::{Endpoint, Flow, Protocol};
 use std::hash::{BuildHasher, RandomState};
 
 /// Hashes flows with a key.
 pub trait FlowHasher: Send + Sync + 'static {
     /// 64 bits of which each depends on all of the flow and of the key.
     fn hash(&self, flow: &Flow) -> u64;
+
+    /// The same of one endpoint.
+    fn hash_endpoint(&self, protocol: Protocol, endpoint: Endpoint) -> u64 {
+        self.hash(&Flow::new(protocol, endpoint, Endpoint::default()))
+    }
 }
 
 /// SipHash-1-3 (Aumasson and Bernstein, 2012) with a 128-bit key.
@@ -99,6 +104,17 @@ impl FlowHasher for SipHash13 {
             ])
         } else {
             self.words([src.hi, src.lo, dst.hi, dst.lo, ports])
+        }
+    }
+
+    #[inline]
+    fn hash_endpoint(&self, protocol: Protocol, endpoint: Endpoint) -> u64 {
+        let Endpoint { addr, port } = endpoint;
+        let port = (u64::from(port) << 8) | u64::from(protocol.number());
+        if addr.is_v4() {
+            self.words([(u64::from(addr.low_word()) << 32) | port])
+        } else {
+            self.words([addr.hi, addr.lo, port])
         }
     }
 }

@@ -1,36 +1,44 @@
 //! From a flow's hash to entries: buckets of one cache line.
 //!
-//! A bucket has 15 slots and a head. A slot is 0 or `kind | tag | index + 1`: a bit for which of the
-//! entry's two keys it is, as many bits of the index as the capacity needs, the rest a tag from the
-//! hash, so that an entry that is not meant is seldom looked at. A key whose home bucket is full lies in one of the following buckets; each bucket
-//! counts in its head the keys that passed it, and a reader goes on only where that is not zero.
-//! Keys never move.
+//! ```text
+//!   word 0            1                                     7
+//!  | slot 1 : slot 0 | slot 3 : slot 2 | ...            | head : slot 14 |
+//!   slot: kind (1 bit) · tag · index of the entry + 1;  0 is empty
+//!   head: keys that passed this bucket · a bit for writers
+//! ```
 //!
-//! Readers never wait and never write. Writers of keys with the same home take turns by a bit in
-//! its head; a writer that is stopped there delays other writers of this bucket, and no reader.
+//! A slot has as many bits of the index as the capacity needs; the rest is a tag from the hash, so
+//! that an entry that is not meant is seldom looked at. A key whose home bucket is full lies in one
+//! of the following buckets; each bucket counts in its head the keys that passed it, and a reader
+//! goes on only where that is not zero. Keys never move, and none is further from home than
+//! [`REACH`] buckets, which bounds what the unluckiest lookup costs.
+//!
+//! Readers never wait and never write. Who adds a key that must be the only one of its kind takes
+//! turns with others of the same home bucket by a bit in its head; a writer that is stopped there
+//! delays other such writers of this bucket, and no reader. Everything else is a compare and
+//! exchange of one word.
 
-use crate::raw::{Zero, prefetch, zeroed};
+use crate::raw::{Slab, Zero, equal_halves, prefetch};
 use crate::sync::{
-    AtomicU32,
+    AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
     spin_loop,
 };
 
 /// Slots of a bucket.
 pub(crate) const SLOTS: usize = 15;
-/// How many buckets a key may be away from home.
-const REACH: usize = 64;
-/// Slots for each key that the capacity allows, in tenths: a load of two thirds.
-const SLOTS_PER_KEY_TENTHS: usize = 15;
-/// The writers' bit of a head; the rest counts the keys that passed the bucket, in twos.
-const LOCKED: u32 = 1;
-const PASSED: u32 = 2;
+/// Words of a bucket: two slots each, and the head in the last one's upper half.
+const WORDS: usize = 8;
+/// How many buckets from its home on may hold a key.
+pub(crate) const REACH: usize = 16;
+/// The writers' bit of a head; the rest counts the keys that passed the bucket.
+const LOCKED: u64 = 1 << 32;
+const PASSED: u64 = 1 << 33;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    slots: [AtomicU32; SLOTS],
-    head: AtomicU32,
+    words: [AtomicU64; WORDS],
 }
 
 #[cfg(not(lvs_loom))]
@@ -41,9 +49,92 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 unsafe impl Zero for Bucket {
     fn zero() -> Self {
         Self {
-            slots: Default::default(),
-            head: AtomicU32::default(),
+            words: Default::default(),
         }
+    }
+}
+
+/// The half of a word that is a slot.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "half of a word, on purpose"
+)]
+const fn half(word: u64, slot: usize) -> u32 {
+    (word >> shift(slot)) as u32
+}
+
+#[inline]
+const fn shift(slot: usize) -> u32 {
+    if slot.is_multiple_of(2) { 0 } else { 32 }
+}
+
+impl Bucket {
+    #[inline]
+    fn word(&self, slot: usize) -> Option<&AtomicU64> {
+        self.words.get(slot / 2)
+    }
+
+    #[inline]
+    fn slot(&self, slot: usize) -> u32 {
+        // Acquire: pairs with the release in `put`; the entry's content is there.
+        self.word(slot)
+            .map_or(0, |word| half(word.load(Acquire), slot))
+    }
+
+    #[inline]
+    const fn head(&self) -> &AtomicU64 {
+        let [.., head] = &self.words;
+        head
+    }
+
+    /// Whether a key of an earlier home may lie in a later bucket.
+    #[inline]
+    fn is_passed(&self) -> bool {
+        // Acquire: a key that passed here is counted before its slot is written.
+        self.head().load(Acquire) >= PASSED
+    }
+
+    /// A bit for each slot that has the tag; an empty one has tag 0.
+    #[inline]
+    fn matches(&self, tag: u32, mask: u32) -> u32 {
+        let words = self.words.each_ref().map(|word| word.load(Acquire));
+        equal_halves(words, tag, mask) & ((1 << SLOTS) - 1)
+    }
+
+    /// Writes an empty slot; false if there is none.
+    fn put(&self, value: u32) -> bool {
+        for slot in 0..SLOTS {
+            let Some(word) = self.word(slot) else { break };
+            let mut now = word.load(Relaxed);
+            while half(now, slot) == 0 {
+                let new = now | (u64::from(value) << shift(slot));
+                // Release: pairs with the acquire of readers.
+                match word.compare_exchange_weak(now, new, Release, Relaxed) {
+                    Ok(_) => return true,
+                    Err(other) => now = other,
+                }
+            }
+        }
+        false
+    }
+
+    /// Empties the slot with this value; false if there is none.
+    fn take(&self, value: u32) -> bool {
+        for slot in 0..SLOTS {
+            let Some(word) = self.word(slot) else { break };
+            let mut now = word.load(Relaxed);
+            while half(now, slot) == value {
+                let new = now & !(u64::from(u32::MAX) << shift(slot));
+                // Release: who finds the key gone finds also done what was done before. The
+                // exchange makes one of two that remove the same key the one who did it.
+                match word.compare_exchange_weak(now, new, AcqRel, Relaxed) {
+                    Ok(_) => return true,
+                    Err(other) => now = other,
+                }
+            }
+        }
+        false
     }
 }
 
@@ -76,11 +167,31 @@ pub(crate) struct Place {
     tag: u32,
 }
 
+/// What a slot names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) key: Key,
+    pub(crate) entry: u32,
+}
+
+/// What a look at the home bucket says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum First {
+    /// The table does not have the key.
+    Absent,
+    /// The first slot with the key's tag: most likely it.
+    Likely(Named),
+    /// If anywhere, in another bucket.
+    Beyond,
+}
+
 #[derive(Debug)]
 pub(crate) struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: Slab<Bucket>,
     /// The bits of a slot that hold the index of the entry plus one.
     index_mask: u32,
+    /// At most [`REACH`], and no bucket twice.
+    reach: usize,
 }
 
 /// The reach of a key is used up: the index cannot take it.
@@ -88,13 +199,14 @@ pub(crate) struct Index {
 pub(crate) struct Full;
 
 impl Index {
-    /// An index for `keys` keys of entries below `entries`.
-    pub(crate) fn new(keys: usize, entries: u32) -> Self {
-        let buckets = (keys * SLOTS_PER_KEY_TENTHS / 10).div_ceil(SLOTS).max(2);
+    /// An index of `slots` slots for entries below `entries`.
+    pub(crate) fn new(slots: usize, entries: u32) -> Self {
+        let buckets = slots.div_ceil(SLOTS).max(2);
         let index_mask = (entries + 1).next_power_of_two().wrapping_sub(1);
         Self {
-            buckets: zeroed(buckets),
+            buckets: Slab::new(buckets),
             index_mask,
+            reach: buckets.min(REACH),
         }
     }
 
@@ -122,45 +234,69 @@ impl Index {
     }
 
     #[inline]
+    const fn named(&self, value: u32) -> Option<Named> {
+        let Some(entry) = (value & self.index_mask).checked_sub(1) else {
+            return None;
+        };
+        let key = if value & REPLY == 0 {
+            Key::Request
+        } else {
+            Key::Reply
+        };
+        Some(Named { key, entry })
+    }
+
+    #[inline]
     pub(crate) fn prefetch(&self, place: Place) {
         if let Some(bucket) = self.buckets.get(place.home) {
             prefetch(bucket);
         }
     }
 
-    /// The first entry in the home bucket whose slot has the key's tag: most likely the one.
+    /// What the home bucket says of a key.
     #[inline]
-    pub(crate) fn first(&self, place: Place) -> Option<u32> {
-        let bucket = self.buckets.get(place.home)?;
-        bucket.slots.iter().find_map(|slot| {
-            // Relaxed: the caller only prefetches what the slot names.
-            let value = slot.load(Relaxed);
-            (value & self.tag_mask() == place.tag && value != 0)
-                .then(|| (value & self.index_mask) - 1)
-        })
+    pub(crate) fn first(&self, place: Place) -> First {
+        let Some(bucket) = self.buckets.get(place.home) else {
+            return First::Absent;
+        };
+        let mut found = bucket.matches(place.tag, self.tag_mask());
+        while found != 0 {
+            let value = bucket.slot(found.trailing_zeros() as usize);
+            if value & self.tag_mask() == place.tag
+                && let Some(named) = self.named(value)
+            {
+                return First::Likely(named);
+            }
+            found &= found - 1;
+        }
+        if bucket.is_passed() {
+            First::Beyond
+        } else {
+            First::Absent
+        }
     }
 
-    /// The first entry with the key's tag for which `accept` has an answer.
+    /// The first slot with the key's tag for which `accept` has an answer.
     #[inline]
     pub(crate) fn find<T>(
         &self,
         place: Place,
-        mut accept: impl FnMut(u32) -> Option<T>,
+        mut accept: impl FnMut(Named) -> Option<T>,
     ) -> Option<T> {
-        for distance in 0..REACH {
+        for distance in 0..self.reach {
             let bucket = self.bucket(place, distance)?;
-            for slot in &bucket.slots {
-                // Acquire: pairs with the release store in `insert`; the entry's content is there.
-                let value = slot.load(Acquire);
+            let mut found = bucket.matches(place.tag, self.tag_mask());
+            while found != 0 {
+                let value = bucket.slot(found.trailing_zeros() as usize);
                 if value & self.tag_mask() == place.tag
-                    && value & self.index_mask != 0
-                    && let Some(found) = accept((value & self.index_mask) - 1)
+                    && let Some(named) = self.named(value)
+                    && let Some(answer) = accept(named)
                 {
-                    return Some(found);
+                    return Some(answer);
                 }
+                found &= found - 1;
             }
-            // Acquire: a key that passed here is counted before its slot is written.
-            if bucket.head.load(Acquire) < PASSED {
+            if !bucket.is_passed() {
                 return None;
             }
         }
@@ -172,79 +308,79 @@ impl Index {
         let index = place.home + distance;
         let len = self.buckets.len();
         self.buckets
-            .get(if index < len { index } else { index % len })
+            .get(if index < len { index } else { index - len })
     }
 
-    /// Adds a key for `entry`, unless `same` recognises another entry as the same key: then that is
-    /// the answer.
-    pub(crate) fn insert(
+    /// Adds a key for `entry`, unless `other` has an answer for a key that is there already: then
+    /// that is what comes back. Of all that add a key in this way, one is the first. `ready` is
+    /// called before the key can be found.
+    pub(crate) fn add_unique<T>(
         &self,
-        key: Key,
         place: Place,
-        entry: u32,
-        same: impl FnMut(u32) -> bool,
-    ) -> Result<Option<u32>, Full> {
+        named: Named,
+        other: impl FnMut(Named) -> Option<T>,
+        ready: impl FnOnce(),
+    ) -> Result<Option<T>, Full> {
         let Some(_turn) = self.lock(place) else {
             return Err(Full);
         };
-        let mut same = same;
-        if let Some(existing) = self.find(place, |other| same(other).then_some(other)) {
-            return Ok(Some(existing));
+        if let Some(answer) = self.find(place, other) {
+            return Ok(Some(answer));
         }
-        let value = key.bit() | place.tag | (entry + 1);
-        for distance in 0..REACH {
+        ready();
+        self.add(place, named).map(|()| None)
+    }
+
+    /// Adds a key for `entry`, whatever else is there.
+    pub(crate) fn add(&self, place: Place, named: Named) -> Result<(), Full> {
+        let value = self.value(place, named);
+        for distance in 0..self.reach {
             let Some(bucket) = self.bucket(place, distance) else {
                 break;
             };
-            for slot in &bucket.slots {
-                // A slot of another home's bucket may be taken at the same time: hence compare and
-                // exchange. Release: pairs with the acquire load in `find`.
-                if slot.load(Relaxed) == 0
-                    && slot.compare_exchange(0, value, Release, Relaxed).is_ok()
-                {
-                    return Ok(None);
-                }
+            if bucket.put(value) {
+                return Ok(());
             }
             // Counted before the slot is written, so that a reader who could see the slot goes on.
-            bucket.head.fetch_add(PASSED, AcqRel);
+            bucket.head().fetch_add(PASSED, AcqRel);
         }
-        self.uncount(place, REACH);
+        self.uncount(place, self.reach);
         Err(Full)
     }
 
-    /// Removes the key of `entry`; false if it is not there.
-    pub(crate) fn remove(&self, key: Key, place: Place, entry: u32) -> bool {
-        let Some(_turn) = self.lock(place) else {
-            return false;
-        };
-        let value = key.bit() | place.tag | (entry + 1);
-        for distance in 0..REACH {
+    /// Removes the key of an entry; false if it is not there.
+    pub(crate) fn remove(&self, place: Place, named: Named) -> bool {
+        let value = self.value(place, named);
+        for distance in 0..self.reach {
             let Some(bucket) = self.bucket(place, distance) else {
                 break;
             };
-            for slot in &bucket.slots {
-                if slot.load(Relaxed) == value {
-                    // Release: a writer that takes the slot comes after all that was done here.
-                    slot.store(0, Release);
-                    self.uncount(place, distance);
-                    return true;
-                }
+            if bucket.take(value) {
+                self.uncount(place, distance);
+                return true;
+            }
+            if !bucket.is_passed() {
+                break;
             }
         }
         false
     }
 
+    const fn value(&self, place: Place, named: Named) -> u32 {
+        named.key.bit() | place.tag | ((named.entry + 1) & self.index_mask)
+    }
+
     fn uncount(&self, place: Place, distance: usize) {
         for passed in 0..distance {
             if let Some(bucket) = self.bucket(place, passed) {
-                bucket.head.fetch_sub(PASSED, AcqRel);
+                bucket.head().fetch_sub(PASSED, AcqRel);
             }
         }
     }
 
     /// Waits for the other writers of the key's home bucket.
     fn lock(&self, place: Place) -> Option<Turn<'_>> {
-        let head = &self.buckets.get(place.home)?.head;
+        let head = self.buckets.get(place.home)?.head();
         // Acquire and release: what one writer of this home did is seen by the next.
         while head.fetch_or(LOCKED, Acquire) & LOCKED != 0 {
             while head.load(Relaxed) & LOCKED != 0 {
@@ -255,11 +391,45 @@ impl Index {
     }
 }
 
-/// The right to add and remove keys of one home bucket.
-struct Turn<'a>(&'a AtomicU32);
+/// The right to add a unique key to one home bucket.
+struct Turn<'a>(&'a AtomicU64);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.fetch_and(!LOCKED, Release);
+    }
+}
+
+#[cfg(all(test, not(lvs_loom)))]
+mod tests {
+    use super::*;
+
+    /// All keys of one home: as many as the reach has slots fit, all are found, and when they are
+    /// gone nothing of them is left.
+    #[test]
+    fn a_crowd_with_one_home_is_bounded_and_leaves_nothing() {
+        let index = Index::new(64 * SLOTS, 1000);
+        let place = index.place(0xffff_0000_1234_0000);
+        let named = |entry| Named {
+            key: Key::Request,
+            entry,
+        };
+        let room = u32::try_from(REACH * SLOTS).unwrap();
+        for entry in 0..room {
+            assert!(index.add(place, named(entry)).is_ok());
+        }
+        assert!(index.add(place, named(room)).is_err());
+        let mut looked_at = 0;
+        let last = index.find(place, |named| {
+            looked_at += 1;
+            (named.entry == room - 1).then_some(())
+        });
+        assert_eq!((last, looked_at), (Some(()), room));
+        for entry in 0..room {
+            assert!(index.remove(place, named(entry)));
+            assert!(!index.remove(place, named(entry)));
+        }
+        let left = index.buckets.iter().flat_map(|bucket| &bucket.words);
+        assert!(left.into_iter().all(|word| word.load(Relaxed) == 0));
     }
 }

@@ -45,8 +45,10 @@ mod collector;
 mod conn;
 mod entry;
 mod epoch;
+mod handle;
 mod hash;
 mod index;
+mod insert;
 mod pool;
 pub mod protocol;
 mod raw;
@@ -57,11 +59,13 @@ pub mod tcp_state;
 pub mod timeouts;
 mod wheel;
 
-pub use conn::{Activity, Conn, DestinationId, Direction, Hit, NewConnection, Transition};
+pub use conn::{
+    Activity, Conn, ConnId, ConnKind, DestinationId, Direction, Hit, NewConnection, Transition,
+};
+pub use handle::{Guard, Handle};
 pub use hash::{FlowHasher, SipHash13};
 pub use protocol::{Event, Side, next_state};
 pub use table::{
-    Guard, Handle, Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError,
-    TableFull,
+    Inserted, Layout, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
 };
 pub use timeouts::Timeouts;

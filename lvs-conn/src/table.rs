@@ -1,31 +1,46 @@
 //! The table: entries, the index, and who may use them when.
 
 use crate::collector::Collector;
-use crate::conn::{Conn, Direction, Hit, NewConnection};
-use crate::entry::{Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, UNLINKED};
+use crate::conn::{Conn, Direction, Hit};
+use crate::entry::{Entry, Identity, NIL};
 use crate::epoch::Epoch;
+use crate::handle::Handle;
 use crate::hash::{FlowHasher, SipHash13};
-use crate::index::{Index, Key, Place};
+use crate::index::{Index, Key, Named, Place};
 use crate::pool::Pool;
-use crate::raw::{prefetch, zeroed};
+use crate::raw::{Slab, prefetch};
 use crate::sync::{
-    AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    AtomicU32, AtomicU64, AtomicUsize, Mutex,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use crossbeam_utils::CachePadded;
-use lvs_core::{Flow, Protocol, Tick};
-use parking_lot::Mutex;
+use lvs_core::{Flow, ForwardMethod, Tick};
 use std::sync::Arc;
 use thiserror::Error;
 
 /// The most threads that can hold a [`Handle`] at once.
+#[cfg(not(lvs_loom))]
 pub const MAX_HANDLES: usize = 128;
+/// The most threads that can hold a [`Handle`] at once.
+#[cfg(lvs_loom)]
+pub const MAX_HANDLES: usize = 2;
 /// The most connections of a table.
 pub const MAX_CONNECTIONS: usize = 1 << 27;
-/// The timeout of a connection whose first packet has not moved its state yet (IPVS 2.4).
-const FIRST_TIMEOUT: u32 = 3 * Tick::PER_SECOND;
-/// Keys that are looked up together.
-const STAGE: usize = 64;
+
+/// How a table finds its connections: what a lookup costs against what a connection costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// Two slots of the index for each connection, one for each direction: 12.8 bytes beside its
+    /// 128. A lookup reads one line of the index, whether it finds something or not.
+    #[default]
+    Fast,
+    /// One slot for each connection, found by its client's address and port whatever the direction:
+    /// 5.3 bytes beside its 128, so that two million connections take 256 MiB with everything
+    /// counted. FULLNAT, whose replies do not name the client, needs two. A lookup reads up to two
+    /// lines of the index (both are fetched at once), and one client's address and port can have at
+    /// most about 200 connections at a time. Making and ending a connection is cheaper.
+    Compact,
+}
 
 /// What a table is made with.
 #[derive(Clone, Debug)]
@@ -34,6 +49,8 @@ pub struct TableConfig {
     pub capacity: usize,
     /// The key of the hash of flows; by default drawn from the system's randomness.
     pub hasher: SipHash13,
+    /// What the index looks like.
+    pub layout: Layout,
 }
 
 impl Default for TableConfig {
@@ -41,6 +58,20 @@ impl Default for TableConfig {
         Self {
             capacity: 1 << 20,
             hasher: SipHash13::default(),
+            layout: Layout::default(),
+        }
+    }
+}
+
+impl TableConfig {
+    /// For `capacity` connections in little memory: two million in 256 MiB. See
+    /// [`Layout::Compact`] for what it costs.
+    #[must_use]
+    pub fn compact(capacity: usize) -> Self {
+        Self {
+            capacity,
+            layout: Layout::Compact,
+            ..Self::default()
         }
     }
 }
@@ -68,20 +99,29 @@ pub enum Inserted<'g> {
     Existing(Conn<'g>),
 }
 
+/// Where a connection is found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) request: Place,
+    /// Not if it has none, or the same.
+    pub(crate) reply: Option<Place>,
+}
+
 /// A table of connections that any number of threads use at once.
 ///
-/// Made of entries of 128 bytes and an index of about 11 bytes a connection.
+/// Made of entries of 128 bytes and an index (see [`Layout`]).
 #[derive(Debug)]
 pub struct Table {
-    pub(crate) entries: Box<[Entry]>,
-    index: Index,
+    pub(crate) entries: Slab<Entry>,
+    pub(crate) index: Index,
     pub(crate) pool: Pool,
     pub(crate) epoch: Epoch,
     hasher: SipHash13,
+    layout: Layout,
     /// Entries that the collector shall look at: new ones, and those that end earlier than it knows.
     queue: CachePadded<AtomicU32>,
-    /// How many there are.
-    pub(crate) len: CachePadded<AtomicUsize>,
+    /// Entries that were connections once.
+    ended: CachePadded<AtomicUsize>,
     full: CachePadded<AtomicU64>,
     collector: Mutex<Collector>,
 }
@@ -97,14 +137,19 @@ impl Table {
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_CONNECTIONS")]
         let capacity = config.capacity as u32;
+        let slots = match config.layout {
+            Layout::Fast => config.capacity * 3, // two thirds are used
+            Layout::Compact => config.capacity * 5 / 4, // four fifths are used
+        };
         Ok(Self {
-            entries: zeroed(config.capacity),
-            index: Index::new(config.capacity * 2, capacity),
+            entries: Slab::new(config.capacity),
+            index: Index::new(slots, capacity),
             pool: Pool::new(capacity),
             epoch: Epoch::new(MAX_HANDLES),
             hasher: config.hasher,
+            layout: config.layout,
             queue: CachePadded::new(AtomicU32::new(NIL)),
-            len: CachePadded::new(AtomicUsize::new(0)),
+            ended: CachePadded::new(AtomicUsize::new(0)),
             full: CachePadded::new(AtomicU64::new(0)),
             collector: Mutex::new(Collector::default()),
         })
@@ -121,16 +166,15 @@ impl Table {
             .epoch
             .sit()
             .expect("fewer than MAX_HANDLES threads use the table");
-        Handle {
-            table: Arc::clone(self),
-            seat,
-        }
+        Handle::new(Arc::clone(self), seat)
     }
 
     /// Connections at the moment, those that wait for their end included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len.load(Relaxed)
+        // In this order, so that a connection that ends between the two is not taken away twice.
+        let ended = self.ended.load(Acquire);
+        self.epoch.made().wrapping_sub(ended)
     }
 
     /// Whether there are none.
@@ -157,8 +201,11 @@ impl Table {
         size_of_val(&*self.entries) + self.index.memory()
     }
 
-    /// Ends connections whose time is over, looking at no more than `budget` entries; calls `ended`
-    /// once for each, when no worker can hold it any more. Answers how many ended.
+    /// Ends connections whose time is over and calls `ended` once for each, when no worker can hold
+    /// it any more. Looks at no more than `budget` entries of each sort (new ones, those that are
+    /// due, those that can be freed); the next call goes on where this one stops. Answers how many
+    /// were reported. `now` may not be ahead of the workers' clock; if it goes backwards, nothing
+    /// ends early.
     ///
     /// One thread at a time collects; a second caller answers 0 at once.
     pub fn collect(&self, now: Tick, budget: usize, ended: &mut dyn FnMut(&Conn<'_>)) -> usize {
@@ -169,7 +216,8 @@ impl Table {
     }
 
     /// Calls `each` with every connection of the moment. Those that come or go meanwhile may be
-    /// missing or be there; no worker waits.
+    /// missing or be there; no worker waits. May expire or unlink what it is shown: that is how all
+    /// connections of a destination or a service are ended.
     pub fn scan(&self, handle: &mut Handle, mut each: impl FnMut(&Conn<'_>)) {
         let mut from = Some(0);
         while let Some(at) = from {
@@ -200,264 +248,184 @@ impl Table {
                 entry,
                 index,
             };
-            if conn.is_published() && conn.is_live() {
+            if conn.is_live() {
                 each(&conn);
             }
         }
         (end < used).then_some(end)
     }
 
-    fn place(&self, flow: &Flow) -> Place {
-        self.index.place(self.hasher.hash(flow))
+    /// Expires all connections that `which` chooses (see [`Conn::expire`]); answers how many.
+    pub fn expire_where(
+        &self,
+        handle: &mut Handle,
+        now: Tick,
+        mut which: impl FnMut(&Conn<'_>) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        self.scan(handle, |conn| {
+            if which(conn) {
+                conn.expire(now);
+                count += 1;
+            }
+        });
+        count
     }
 
-    /// The connection at an index, if a packet of this flow belongs to it.
+    /// Where a flow's connection is found if the flow is a request.
     #[inline]
-    fn recognise(&self, index: u32, flow: &Flow) -> Option<Hit<'_>> {
-        let entry = self.entries.get(index as usize)?;
-        let direction = if entry.is_request(flow) {
-            Direction::FromClient
-        } else if entry.is_reply(flow) {
-            Direction::FromServer
-        } else {
-            return None;
-        };
-        Some(Hit {
-            conn: Conn {
-                table: self,
-                entry,
-                index,
-            },
-            direction,
+    pub(crate) fn place(&self, flow: &Flow) -> Place {
+        self.index.place(match self.layout {
+            Layout::Fast => self.hasher.hash(flow),
+            Layout::Compact => self.hasher.hash_endpoint(flow.protocol, flow.src),
         })
     }
 
+    /// The other place to look, if there is one.
     #[inline]
-    fn find(&self, place: Place, flow: &Flow) -> Option<Hit<'_>> {
-        self.index.find(place, |index| self.recognise(index, flow))
+    pub(crate) fn reply_place(&self, flow: &Flow) -> Option<Place> {
+        match self.layout {
+            Layout::Fast => None,
+            Layout::Compact => {
+                let hash = self.hasher.hash_endpoint(flow.protocol, flow.dst);
+                Some(self.index.place(hash))
+            }
+        }
     }
 
-    fn insert(&self, new: &NewConnection) -> Result<Inserted<'_>, TableFull> {
-        let index = self
-            .pool
-            .pop(&self.entries)
-            .ok_or_else(|| self.count_full())?;
-        let entry = self.entries.get(index as usize).ok_or(TableFull)?;
-        let identity = Identity {
-            protocol: new.protocol,
-            method: new.method,
-            client: new.client,
-            virtual_: new.virtual_endpoint,
-            server: new.destination,
-            local: new.local,
-        };
-        entry.fill(&identity);
-        entry.dest_index.store(new.dest.index, Relaxed);
-        entry.dest_generation.store(new.dest.generation, Relaxed);
-        entry.last_seen.store(new.now.0, Relaxed);
-        entry.timeout.store(FIRST_TIMEOUT, Relaxed);
-        // The wheel does not have it yet; the queue below tells it.
-        entry.due.store((new.now + FIRST_TIMEOUT).0, Relaxed);
-        entry.in_packets.store(0, Relaxed);
-        entry.mark.store(new.mark, Relaxed);
-        entry.control.store(NIL, Relaxed);
-        let no_output = if new.method.rewrites_replies() {
-            0
-        } else {
-            NO_OUTPUT
-        };
-        // Release: a scan that sees it live sees all of it.
-        entry
-            .word
-            .store(LIVE | INACTIVE | no_output | crate::entry::QUEUED, Release);
-
-        let request = identity.request();
-        let mut existing = None;
-        let place = self.place(&request);
-        let taken = self.index.insert(Key::Request, place, index, |other| {
-            let hit = self.recognise(other, &request);
-            let hit =
-                hit.filter(|hit| hit.direction == Direction::FromClient && hit.conn.is_live());
-            existing = hit.map(|hit| hit.conn);
-            existing.is_some()
-        });
-        if let (Ok(Some(_)), Some(conn)) = (&taken, existing) {
-            self.give_back(index, entry);
-            return Ok(Inserted::Existing(conn));
-        }
-        if taken.is_err() {
-            self.give_back(index, entry);
-            return Err(self.count_full());
-        }
-        let reply = identity.reply();
-        if self
-            .index
-            .insert(Key::Reply, self.place(&reply), index, |_| false)
-            .is_err()
-        {
-            // It was in the table for a moment; the collector takes it out in order.
-            let conn = Conn {
-                table: self,
-                entry,
-                index,
+    /// Where an entry's keys are.
+    pub(crate) fn keys(&self, entry: &Entry) -> Keys {
+        let identity = entry.identity();
+        let keys = self.keys_of(&identity);
+        if entry.is_template() {
+            return Keys {
+                reply: None,
+                ..keys
             };
-            self.queue(index);
-            self.len.fetch_add(1, Relaxed);
-            conn.unlink(new.now);
-            return Err(self.count_full());
         }
-        self.len.fetch_add(1, Relaxed);
-        self.queue(index);
-        Ok(Inserted::New(Conn {
+        keys
+    }
+
+    pub(crate) fn keys_of(&self, identity: &Identity) -> Keys {
+        let reply = identity.reply();
+        Keys {
+            request: self.place(&identity.request()),
+            reply: match self.layout {
+                Layout::Fast => Some(self.place(&reply)),
+                Layout::Compact if identity.method == ForwardMethod::FullNat => {
+                    self.reply_place(&reply)
+                }
+                Layout::Compact => None,
+            },
+        }
+    }
+
+    pub(crate) fn prefetch_keys(&self, keys: &Keys) {
+        self.index.prefetch(keys.request);
+        if let Some(reply) = keys.reply {
+            self.index.prefetch(reply);
+        }
+    }
+
+    /// Brings an entry, if it is one, into the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            prefetch(entry);
+            prefetch(&entry.last_seen);
+        }
+    }
+
+    /// The connection that a slot of the index names, if a packet of this flow belongs to it.
+    #[inline]
+    pub(crate) fn recognise(&self, named: Named, flow: &Flow) -> Option<Hit<'_>> {
+        let index = named.entry;
+        let entry = self.entries.get(index as usize)?;
+        let direction = match (self.layout, named.key) {
+            (Layout::Fast, Key::Request) if entry.is_request(flow) => Direction::FromClient,
+            (Layout::Fast, Key::Reply) if entry.is_reply(flow) => Direction::FromServer,
+            (Layout::Compact, _) if entry.is_request(flow) => Direction::FromClient,
+            (Layout::Compact, _) if entry.is_reply(flow) => Direction::FromServer,
+            _ => return None,
+        };
+        let conn = Conn {
             table: self,
             entry,
             index,
-        }))
+        };
+        conn.is_sought(false).then_some(Hit { conn, direction })
     }
 
-    /// Frees an entry that no index names and nobody else has seen, but for a scan.
-    fn give_back(&self, index: u32, entry: &Entry) {
-        entry.word.store(0, Relaxed);
-        self.pool.push(&self.entries, index);
+    #[inline]
+    pub(crate) fn find(&self, place: Place, flow: &Flow) -> Option<Hit<'_>> {
+        self.index.find(place, |named| self.recognise(named, flow))
     }
 
-    fn count_full(&self) -> TableFull {
-        self.full.fetch_add(1, Relaxed);
-        TableFull
+    /// The connection whose client has this flow, or the template.
+    pub(crate) fn recognise_request(
+        &self,
+        named: Named,
+        flow: &Flow,
+        template: bool,
+    ) -> Option<Conn<'_>> {
+        let index = named.entry;
+        let entry = self.entries.get(index as usize)?;
+        let conn = Conn {
+            table: self,
+            entry,
+            index,
+        };
+        (named.key == Key::Request && entry.is_request(flow) && conn.is_sought(template))
+            .then_some(conn)
     }
 
-    /// Removes both keys of an entry; by whoever set [`UNLINKED`].
-    pub(crate) fn remove_keys(&self, index: u32, entry: &Entry) {
-        debug_assert!(
-            entry.word.load(Relaxed) & UNLINKED != 0,
-            "only who unlinks removes"
-        );
-        let identity = entry.identity();
-        self.index
-            .remove(Key::Request, self.place(&identity.request()), index);
-        self.index
-            .remove(Key::Reply, self.place(&identity.reply()), index);
+    /// Removes an entry's keys from the index, those that are still there.
+    pub(crate) fn remove_keys(&self, entry: u32, keys: &Keys) {
+        let named = |key| Named { key, entry };
+        self.index.remove(keys.request, named(Key::Request));
+        if let Some(reply) = keys.reply {
+            self.index.remove(reply, named(Key::Reply));
+        }
     }
 
-    /// Puts an entry whose `QUEUED` bit the caller has set on the collector's list.
-    pub(crate) fn queue(&self, index: u32) {
-        let Some(entry) = self.entries.get(index as usize) else {
+    /// Puts a list of entries whose `QUEUED` bits the caller has set on the collector's.
+    pub(crate) fn queue(&self, first: u32, last: u32) {
+        let Some(entry) = self.entries.get(last as usize) else {
             return;
         };
-        let mut first = self.queue.load(Relaxed);
+        let mut now = self.queue.load(Relaxed);
         loop {
-            entry.queue_next.store(first, Relaxed);
+            entry.queue_next.store(now, Relaxed);
             // Release: pairs with the acquire in `take_queue`.
             match self
                 .queue
-                .compare_exchange_weak(first, index, AcqRel, Relaxed)
+                .compare_exchange_weak(now, first, Release, Relaxed)
             {
                 Ok(_) => return,
-                Err(now) => first = now,
+                Err(other) => now = other,
             }
         }
     }
 
     /// Takes the whole list.
     pub(crate) fn take_queue(&self) -> u32 {
+        if self.queue.load(Relaxed) == NIL {
+            return NIL;
+        }
         self.queue.swap(NIL, Acquire)
     }
-}
 
-/// One thread's way into the table.
-#[derive(Debug)]
-pub struct Handle {
-    table: Arc<Table>,
-    seat: usize,
-}
-
-impl Handle {
-    /// Begins a batch. What is found under the guard stays what it is until the guard is dropped,
-    /// and memory of ended connections is not used again before: hold it for a batch, never while
-    /// waiting.
-    #[inline]
-    pub fn pin(&mut self) -> Guard<'_> {
-        self.table.epoch.enter(self.seat);
-        Guard {
-            table: &self.table,
-            seat: self.seat,
-        }
+    /// Frees entries that have ended.
+    pub(crate) fn take_back(&self, bundle: Option<&[u32]>) {
+        let bundle = bundle.unwrap_or_default();
+        // Counted first: who takes the entries anew counts them after.
+        let ended = self.ended.load(Relaxed);
+        self.ended.store(ended.wrapping_add(bundle.len()), Release);
+        self.pool.push(&self.entries, bundle);
     }
 
-    /// The table.
-    #[must_use]
-    pub fn table(&self) -> &Arc<Table> {
-        &self.table
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.table.epoch.leave(self.seat);
-    }
-}
-
-/// A batch in progress.
-#[derive(Debug)]
-pub struct Guard<'a> {
-    table: &'a Table,
-    seat: usize,
-}
-
-impl Drop for Guard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.table.epoch.exit(self.seat);
-    }
-}
-
-impl Guard<'_> {
-    /// The connection of a packet's flow.
-    #[inline]
-    #[must_use]
-    pub fn lookup(&self, flow: &Flow) -> Option<Hit<'_>> {
-        if flow.protocol == Protocol::Ip {
-            return None;
-        }
-        self.table.find(self.table.place(flow), flow)
-    }
-
-    /// The connections of many flows, found in stages so that their cache misses overlap. A flow of
-    /// [`Flow::NONE`] finds nothing.
-    pub fn lookup_batch<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
-        let table = self.table;
-        for (flows, hits) in flows.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {
-            let mut places = [Place::default(); STAGE];
-            for (flow, place) in flows.iter().zip(&mut places) {
-                if flow.protocol != Protocol::Ip {
-                    *place = table.place(flow);
-                    table.index.prefetch(*place);
-                }
-            }
-            for (flow, place) in flows.iter().zip(&places) {
-                if flow.protocol != Protocol::Ip
-                    && let Some(index) = table.index.first(*place)
-                    && let Some(entry) = table.entries.get(index as usize)
-                {
-                    prefetch(entry);
-                    prefetch(&entry.last_seen);
-                }
-            }
-            for ((flow, place), hit) in flows.iter().zip(&places).zip(hits) {
-                *hit = if flow.protocol == Protocol::Ip {
-                    None
-                } else {
-                    table.find(*place, flow)
-                };
-            }
-        }
-    }
-
-    /// Adds a connection, unless its client's flow has one.
-    ///
-    /// # Errors
-    /// [`TableFull`]; the table is as it was.
-    pub fn insert(&self, new: &NewConnection) -> Result<Inserted<'_>, TableFull> {
-        self.table.insert(new)
+    pub(crate) fn count_full(&self) -> TableFull {
+        self.full.fetch_add(1, Relaxed);
+        TableFull
     }
 }

@@ -2,67 +2,107 @@
 //!
 //! The slots of the lowest level are a tick wide, each further level's 256 times as wide, which
 //! covers all of [`Tick`]. An entry is linked into the slot of the moment at which it is due; when
-//! the wheel reaches a slot of a higher level, its entries move down. Only the collector touches
-//! the wheel, so its links need no more than to be atomics at all.
+//! the wheel reaches a slot of a higher level, its entries move down, one for each unit of the
+//! caller's budget, like everything else. Only the collector touches the wheel, so its links need
+//! no more than to be atomics at all.
+//!
+//! A slot is several lists side by side, emptied in turns: while one's first entry is looked at, the
+//! next ones of the others are on their way from memory.
 
 use crate::entry::{Entry, NIL};
+use crate::raw::prefetch;
 use crate::sync::Ordering::Relaxed;
 use lvs_core::Tick;
 
 const LEVELS: usize = 4;
 const SLOTS: usize = 256;
 const BITS: u32 = 8;
-/// Set in `previous` if it names a slot of the wheel instead of an entry.
+/// Lists of a slot.
+const LANES: usize = 8;
+/// Set in `previous` if it names a list of the wheel instead of an entry.
 const HEAD: u32 = 1 << 31;
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    heads: Box<[u32]>,
-    /// A bit for each slot that is not empty.
+    heads: Box<[[u32; LANES]]>,
+    /// A bit for each slot that may have entries.
     filled: [[u64; SLOTS / 64]; LEVELS],
     /// All slots before this moment are empty.
     now: Tick,
     started: bool,
+    /// The level whose present slot is moving down; 0 if none is.
+    falling: usize,
+    /// Counts lists through.
+    turn: usize,
 }
 
 impl Default for Wheel {
     fn default() -> Self {
         Self {
-            heads: vec![NIL; LEVELS * SLOTS].into_boxed_slice(),
+            heads: vec![[NIL; LANES]; LEVELS * SLOTS].into_boxed_slice(),
             filled: [[0; SLOTS / 64]; LEVELS],
             now: Tick(0),
             started: false,
+            falling: 0,
+            turn: 0,
         }
     }
 }
 
 impl Wheel {
-    /// Links an entry that is not linked into the slot of its deadline.
+    /// The moment that the wheel goes by when the clock says `now`: time never goes backwards
+    /// here, an earlier `now` finds what was left over.
+    pub(crate) fn clock(&mut self, now: Tick) -> Tick {
+        if !self.started {
+            self.started = true;
+            self.now = now;
+        }
+        if self.now.is_after(now) {
+            self.now
+        } else {
+            now
+        }
+    }
+
+    /// Links an entry that is not linked into the slot of its deadline; what is due already is due
+    /// now.
     pub(crate) fn add(&mut self, entries: &[Entry], index: u32, due: Tick) {
         let Some(entry) = entries.get(index as usize) else {
             return;
         };
         entry.due.store(due.0, Relaxed);
-        // What is due already is due at the present tick.
         let due = if due.is_after(self.now) {
             due
         } else {
             self.now
         };
         let level = self.level(due);
-        let slot = Self::slot(due, level);
-        let at = level * SLOTS + slot;
-        let Some(head) = self.heads.get_mut(at) else {
+        let slot = level * SLOTS + Self::slot(due, level);
+        self.turn = self.turn.wrapping_add(1);
+        let lane = self.turn % LANES;
+        let Some(head) = self.heads.get_mut(slot).and_then(|l| l.get_mut(lane)) else {
             return;
         };
         let first = core::mem::replace(head, index);
         entry.next.store(first, Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "below 1024")]
-        entry.previous.store(HEAD | at as u32, Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "below 8192")]
+        entry
+            .previous
+            .store(HEAD | (slot * LANES + lane) as u32, Relaxed);
         if let Some(first) = entries.get(first as usize) {
             first.previous.store(index, Relaxed);
         }
-        self.mark(level, slot, true);
+        self.mark(slot, true);
+    }
+
+    /// Links an entry that is not linked so that it is due now.
+    pub(crate) fn add_now(&mut self, entries: &[Entry], index: u32) {
+        self.add(entries, index, self.now);
+    }
+
+    /// Whether an entry is linked.
+    pub(crate) fn has(entry: &Entry) -> bool {
+        entry.previous.load(Relaxed) != NIL
     }
 
     /// Unlinks an entry that is linked.
@@ -72,7 +112,10 @@ impl Wheel {
         };
         let next = entry.next.load(Relaxed);
         let previous = entry.previous.load(Relaxed);
+        entry.previous.store(NIL, Relaxed);
         if let Some(next) = entries.get(next as usize) {
+            // It is likely to be the next to be looked at, and the store fetches its other line.
+            prefetch(next);
             next.previous.store(previous, Relaxed);
         }
         if previous & HEAD == 0 {
@@ -81,115 +124,91 @@ impl Wheel {
             }
             return;
         }
-        let at = (previous & !HEAD) as usize;
-        if let Some(head) = self.heads.get_mut(at) {
+        let list = (previous & !HEAD) as usize;
+        let lists = self.heads.get_mut(list / LANES);
+        if let Some(head) = lists.and_then(|lists| lists.get_mut(list % LANES)) {
             *head = next;
         }
-        if next == NIL {
-            self.mark(at / SLOTS, at % SLOTS, false);
-        }
     }
 
-    /// An entry whose slot is reached by `now`, unlinked; `None` if there are no more. Time never
-    /// goes backwards here: an earlier `now` finds what was left over.
-    pub(crate) fn due(&mut self, entries: &[Entry], now: Tick) -> Option<u32> {
-        if !self.started {
-            self.started = true;
-            self.restart(entries, now);
-        }
-        loop {
-            let slot = Self::slot(self.now, 0);
-            let first = *self.heads.get(slot)?;
-            if first != NIL {
-                self.remove(entries, first);
+    /// An entry whose slot is reached by `now`, unlinked; `None` if there are no more, or if the
+    /// budget is used up. Each entry that is given or moved takes one from the budget.
+    pub(crate) fn due(&mut self, entries: &[Entry], now: Tick, budget: &mut usize) -> Option<u32> {
+        while *budget > 0 {
+            if self.falling > 0 {
+                self.fall(entries, budget);
+            } else if let Some(first) = self.pop(entries, Self::slot(self.now, 0)) {
+                *budget -= 1;
                 return Some(first);
-            }
-            if !now.is_after(self.now) {
+            } else if now.is_after(self.now) {
+                self.step(now);
+            } else {
                 return None;
             }
-            self.step(entries, now);
+        }
+        None
+    }
+
+    /// Unlinks an entry of a slot.
+    fn pop(&mut self, entries: &[Entry], slot: usize) -> Option<u32> {
+        let lists = self.heads.get(slot)?;
+        let first = (1..=LANES).find_map(|lane| {
+            let lane = (self.turn + lane) % LANES;
+            let first = lists.get(lane).copied().filter(|first| *first != NIL)?;
+            Some((lane, first))
+        });
+        let Some((lane, first)) = first else {
+            self.mark(slot, false);
+            return None;
+        };
+        self.turn = lane;
+        self.remove(entries, first);
+        Some(first)
+    }
+
+    /// Moves an entry of the level that falls down to where it is now due.
+    fn fall(&mut self, entries: &[Entry], budget: &mut usize) {
+        let level = self.falling;
+        let slot = Self::slot(self.now, level);
+        if let Some(index) = self.pop(entries, level * SLOTS + slot) {
+            *budget -= 1;
+            if let Some(entry) = entries.get(index as usize) {
+                let turn = self.turn;
+                self.add(entries, index, Tick(entry.due.load(Relaxed)));
+                self.turn = turn;
+            }
+        } else {
+            // The next level falls with this one's first slot.
+            let more = slot == 0 && level + 1 < LEVELS;
+            self.falling = if more { level + 1 } else { 0 };
         }
     }
 
-    /// Moves on to the next moment at which something may be due, but not beyond `now`.
-    fn step(&mut self, entries: &[Entry], now: Tick) {
+    /// Moves on to the next moment at which something may be due, but not beyond `now`. The present
+    /// slot is empty.
+    fn step(&mut self, now: Tick) {
         // To the next filled slot of this turn of the lowest level, or to its end.
         let slot = Self::slot(self.now, 0);
-        let next = self.next_filled(slot + 1);
         #[expect(clippy::cast_possible_truncation, reason = "at most 256")]
-        let mut skip = (next - slot) as u32;
-        if next == SLOTS
-            && self
-                .filled
-                .first()
-                .is_some_and(|level| level.iter().all(|w| *w == 0))
-        {
-            // Nothing at all in the lowest level: skip whole turns as long as the next is empty.
-            skip = self.turns_to_skip(skip);
-        }
-        skip = skip.min(now.since(self.now));
-        self.now = self.now + skip.max(1);
+        let mut skip = match self.next_filled(0, slot + 1) {
+            Some(next) => (next - slot) as u32,
+            None => self.turns_to_skip((SLOTS - slot) as u32),
+        };
+        skip = skip.min(now.since(self.now)).max(1);
+        self.now = self.now + skip;
         if Self::slot(self.now, 0) == 0 {
-            self.cascade(entries);
+            self.falling = 1;
         }
     }
 
-    /// Ticks until the lowest level gets entries from above, at least `skip`.
-    fn turns_to_skip(&self, skip: u32) -> u32 {
-        let above = Self::slot(self.now, 1);
-        let mut turns = 0;
-        #[expect(clippy::cast_possible_truncation, reason = "256")]
-        while turns < SLOTS as u32 - 1 {
-            let slot = (above + 1 + turns as usize) % SLOTS;
-            // A slot of the level above, or the turn of that level itself, needs a stop.
-            if slot == 0 || self.is_marked(1, slot) {
-                break;
-            }
-            turns += 1;
-        }
-        skip + turns * (1 << BITS)
-    }
-
-    fn cascade(&mut self, entries: &[Entry]) {
-        for level in 1..LEVELS {
-            let slot = Self::slot(self.now, level);
-            let at = level * SLOTS + slot;
-            let mut index = self
-                .heads
-                .get_mut(at)
-                .map_or(NIL, |head| core::mem::replace(head, NIL));
-            self.mark(level, slot, false);
-            while let Some(entry) = entries.get(index as usize) {
-                let next = entry.next.load(Relaxed);
-                let due = Tick(entry.due.load(Relaxed));
-                self.add(entries, index, due);
-                index = next;
-            }
-            if slot != 0 {
-                break;
-            }
-        }
-    }
-
-    /// Places all entries again around another present moment.
-    fn restart(&mut self, entries: &[Entry], now: Tick) {
-        let mut list = NIL;
-        for head in &mut self.heads {
-            let mut index = core::mem::replace(head, NIL);
-            while let Some(entry) = entries.get(index as usize) {
-                let next = entry.next.load(Relaxed);
-                entry.next.store(list, Relaxed);
-                list = index;
-                index = next;
-            }
-        }
-        self.filled = [[0; SLOTS / 64]; LEVELS];
-        self.now = now;
-        while let Some(entry) = entries.get(list as usize) {
-            let next = entry.next.load(Relaxed);
-            self.add(entries, list, Tick(entry.due.load(Relaxed)));
-            list = next;
-        }
+    /// With nothing left in this turn of the lowest level, which ends in `rest` ticks: ticks until
+    /// one begins into which something falls. A turn of the level above needs a stop, too.
+    fn turns_to_skip(&self, rest: u32) -> u32 {
+        let next = Self::slot(self.now, 1) + 1;
+        let turns = self.next_filled(1, next).unwrap_or(SLOTS) - next;
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let turns = turns as u32;
+        rest + (turns << BITS)
     }
 
     /// The lowest level whose slots still tell the deadline from the present turn.
@@ -210,29 +229,25 @@ impl Wheel {
         (due.0 as usize >> (BITS as usize * level)) % SLOTS
     }
 
-    fn mark(&mut self, level: usize, slot: usize, filled: bool) {
-        let word = self
-            .filled
-            .get_mut(level)
-            .and_then(|level| level.get_mut(slot / 64));
-        if let Some(word) = word {
+    fn mark(&mut self, slot: usize, filled: bool) {
+        let level = self.filled.get_mut(slot / SLOTS);
+        if let Some(word) = level.and_then(|level| level.get_mut(slot % SLOTS / 64)) {
             let bit = 1 << (slot % 64);
             if filled { *word |= bit } else { *word &= !bit }
         }
     }
 
-    fn is_marked(&self, level: usize, slot: usize) -> bool {
-        let word = self
-            .filled
-            .get(level)
-            .and_then(|level| level.get(slot / 64));
-        word.is_some_and(|word| word & (1 << (slot % 64)) != 0)
-    }
-
-    /// The first filled slot of the lowest level from `slot` on; 256 if there is none.
-    fn next_filled(&self, slot: usize) -> usize {
-        (slot..SLOTS)
-            .find(|slot| self.is_marked(0, *slot))
-            .unwrap_or(SLOTS)
+    /// The first slot of a level, from `slot` on, that may have entries.
+    fn next_filled(&self, level: usize, slot: usize) -> Option<usize> {
+        let level = self.filled.get(level)?;
+        let mut words = level.iter().enumerate().skip(slot / 64);
+        let (at, word) = words.next()?;
+        let rest = word & (u64::MAX << (slot % 64));
+        let (at, word) = if rest == 0 {
+            words.find(|(_, word)| **word != 0)?
+        } else {
+            (at, &rest)
+        };
+        Some(at * 64 + word.trailing_zeros() as usize)
     }
 }

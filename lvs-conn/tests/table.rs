@@ -72,7 +72,8 @@ proptest! {
         let mut now = Tick(start);
         let mut map: HashMap<u16, (NewConnection, Tick)> = HashMap::new();
         table.collect(now, usize::MAX, &mut |_| {});
-        for step in steps {
+        let last = steps.len() - 1;
+        for (number, step) in steps.into_iter().enumerate() {
             let guard = handle.pin();
             match step {
                 Step::Insert(client) => {
@@ -114,8 +115,15 @@ proptest! {
             table.collect(now, usize::MAX, &mut |_| {});
             map.retain(|_, (_, deadline)| deadline.is_after(now));
             prop_assert_eq!(table.len(), map.len());
+            let mut seen = 0;
+            table.scan(&mut handle, |conn| seen += usize::from(map.contains_key(&conn.client().port)));
+            prop_assert_eq!(seen, map.len());
+            // All of them now and then, and a few after each step.
+            let some = |client: &u16| {
+                number == last || number % 32 == 0 || usize::from(*client) % 32 == number % 32
+            };
             let guard = handle.pin();
-            for client in 0..200 {
+            for client in (0..200).filter(some) {
                 let wanted = new(client, now);
                 let expected = map.contains_key(&client);
                 let found = guard.lookup(&request(&wanted));
@@ -264,10 +272,9 @@ fn memory_is_not_used_again_while_a_batch_holds_it() {
     let table = table(1);
     let (mut first, mut second) = (table.register(), table.register());
     let now = Tick(0);
+    assert!(first.pin().insert(&new(1, now)).is_ok());
     let guard = first.pin();
-    let Ok(Inserted::New(conn)) = guard.insert(&new(1, now)) else {
-        panic!()
-    };
+    let conn = guard.lookup(&request(&new(1, now))).unwrap().conn;
     let later = now + Tick::seconds(10);
     assert_eq!(
         table.collect(later, usize::MAX, &mut |_| {}),

@@ -80,7 +80,7 @@ impl Director {
     ) -> Option<usize> {
         let mut handle = self.table.register();
         self.table.scan_from(&mut handle, from, |conn| {
-            each(&status_of_connection(conn, now))
+            each(&status_of_connection(conn, now));
         })
     }
 

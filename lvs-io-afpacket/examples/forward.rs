@@ -155,6 +155,17 @@ fn work(setup: &Setup) -> Result<(), Failure> {
         }
     }
     eprintln!("batches {batches}, waits {waits}, refused {refused}");
+    // Time on a CPU, which tells the cost of a frame also on a machine that does other things.
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let frames: u64 = senders
+        .iter()
+        .map(|sender| sender.statistics().frames)
+        .sum();
+    let nanoseconds = cpu.tv_sec.unsigned_abs() * 1_000_000_000 + cpu.tv_nsec.unsigned_abs();
+    eprintln!(
+        "{} ns of CPU for each of {frames} frames",
+        nanoseconds / frames.max(1)
+    );
     for receiver in &mut receivers {
         eprintln!("{:?}", receiver.statistics());
     }

@@ -59,10 +59,10 @@ pub struct PortConfig {
     pub version: RingVersion,
     /// Bytes that are free before each received frame, at least; 64 to 4096.
     pub headroom: usize,
-    /// V2: slots of the receive ring; rounded up to a power of two.
+    /// V2: slots of the receive ring, at least.
     pub receive_slots: usize,
-    /// V2: bytes of a slot, headers and headroom included; rounded up to a power of two from 512
-    /// to 65 536. Frames that do not fit take the slower way through the socket's queue.
+    /// V2: bytes of a slot, headers and headroom included, at least. Frames that do not fit come
+    /// through the socket's queue, by a system call each.
     pub receive_slot_size: usize,
     /// V2: how many frames larger than a slot a batch can hold (64 KB each).
     pub large_frames: usize,
@@ -75,15 +75,15 @@ pub struct PortConfig {
     pub block_size: usize,
     /// V3: after how many milliseconds a block that is not full is handed over; at least 1.
     pub block_timeout_ms: u32,
-    /// Slots of the transmit ring; rounded up to a power of two.
+    /// Slots of the transmit ring, at least.
     pub transmit_slots: usize,
-    /// Bytes of a transmit slot; rounded up to a power of two from 256 to 65 536. Larger frames are
-    /// sent one by one.
+    /// Bytes of a transmit slot, at least. Larger frames are sent one by one.
     pub transmit_slot_size: usize,
     /// Bytes that may be on their way out.
     pub send_buffer: usize,
-    /// Hand frames to the driver past the queueing discipline (and past `tcpdump`'s tap and the
-    /// egress filters).
+    /// Hand frames to the driver past the queueing discipline, and with it past traffic control,
+    /// the egress filters and `tcpdump`. Ends by itself when the driver refuses a frame that the
+    /// discipline would have kept, or cut for it.
     pub qdisc_bypass: bool,
     /// Share the interface's frames with other ports.
     pub fanout: Option<Fanout>,

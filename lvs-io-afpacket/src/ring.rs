@@ -3,6 +3,7 @@
 //! Receive rings lend frames in place and take them back; the transmit ring takes copies. Nothing
 //! here blocks, allocates after opening, or knows what a frame means.
 
+mod layout;
 mod receive_v2;
 mod receive_v3;
 mod transmit;
@@ -41,10 +42,10 @@ const VLAN_AT: usize = 12;
 const VLAN_TAG: usize = 4;
 
 /// `PACKET_RESERVE` that leaves `headroom` bytes between the headers (`header` bytes, the packet
-/// header and the `sockaddr_ll`) and the frame, and puts the virtio-net header at the start of a
+/// header and the `sockaddr_ll`) and the frame, even if a VLAN tag is put back, and puts the virtio-net header at the start of a
 /// cache line: it and the headers of most packets then share one.
 fn reserve_for(header: usize, headroom: usize) -> usize {
-    let wanted = headroom.clamp(64, 4096);
+    let wanted = headroom.clamp(64, 4096) + VLAN_TAG;
     // Where the kernel puts the frame without any reserve (tpacket_rcv): aligned to 16 behind room
     // for a link-layer header of 16, then the virtio-net header, less the Ethernet header.
     let plain = (header + 16).next_multiple_of(16) + VNET_HEADER - ETHERNET;
@@ -77,7 +78,7 @@ mod tests {
             for headroom in [0, 64, 65, 100, 128, 300] {
                 let frame =
                     (header + 16).next_multiple_of(16) + 10 - 14 + reserve_for(header, headroom);
-                assert!(frame >= header + headroom.max(64));
+                assert!(frame >= header + headroom.max(64) + VLAN_TAG);
                 assert_eq!((frame - VNET_HEADER) % 64, 0);
             }
         }

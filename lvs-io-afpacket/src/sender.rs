@@ -31,6 +31,8 @@ pub struct Sender {
     ring: TransmitRing,
     /// For large frames: on a socket with a ring the kernel takes every `sendmsg` for a flush.
     large: Socket,
+    /// Frames go past the queueing discipline.
+    bypass: bool,
     /// Flushes in a row that sent nothing.
     stuck: u32,
     statistics: TransmitStatistics,
@@ -43,14 +45,18 @@ impl Sender {
     ) -> Result<Self, OpenError> {
         let socket = Socket::new(config.ifindex)?;
         let ring = TransmitRing::open(&socket, config, concessions)?;
-        prepare(&socket, config, concessions)?;
+        let bypass = prepare(&socket, config)?;
+        if config.qdisc_bypass && !bypass {
+            concessions.push(Concession::NoBypass);
+        }
         let large = Socket::new(config.ifindex)?;
         large.vnet_headers()?;
-        prepare(&large, config, &mut Vec::new())?;
+        prepare(&large, config)?;
         Ok(Self {
             socket,
             ring,
             large,
+            bypass,
             stuck: 0,
             statistics: TransmitStatistics::default(),
         })
@@ -95,7 +101,13 @@ impl Sender {
             return Err(DropReason::TransmitFull);
         }
         let header = vnet::encode(offload, frame.len(), false);
-        match sys::send_frame(self.large.fd(), &header, frame) {
+        let mut result = sys::send_frame(self.large.fd(), &header, frame);
+        if let Err(error) = &result
+            && self.end_bypass(error.raw_os_error())
+        {
+            result = sys::send_frame(self.large.fd(), &header, frame);
+        }
+        match result {
             Ok(()) => {
                 self.statistics.large += 1;
                 self.count(frame);
@@ -103,6 +115,23 @@ impl Sender {
             }
             Err(error) => Err(reason(&error)),
         }
+    }
+
+    /// Past the queueing discipline a driver must take a frame as it is, or it is lost: nobody cuts
+    /// a segmented frame for an interface that cannot, and nobody keeps one while it is busy. An
+    /// interface that refuses a frame so gets all others, in their order, through the discipline.
+    /// Returns whether that is new.
+    #[cold]
+    fn end_bypass(&mut self, error: Option<i32>) -> bool {
+        if !self.bypass || error != Some(libc::ENOBUFS) {
+            return false;
+        }
+        self.bypass = false;
+        [&self.socket, &self.large].iter().all(|socket| {
+            socket
+                .packet_option(libc::PACKET_QDISC_BYPASS, &0_i32)
+                .is_ok()
+        })
     }
 
     /// Sends what waits: one system call a batch, none if nothing waits. Frames that the interface
@@ -121,9 +150,13 @@ impl Sender {
 
     fn flush_ring(&mut self) -> Result<(), DropReason> {
         let before = self.ring.waiting();
-        let flushed = self.ring.flush(self.socket.fd());
-        self.statistics.flushes += 1;
+        let mut flushed = self.ring.flush(self.socket.fd());
         self.statistics.malformed += flushed.malformed as u64;
+        if flushed.error.is_some() && self.end_bypass(flushed.error) {
+            flushed = self.ring.flush(self.socket.fd());
+            self.statistics.malformed += flushed.malformed as u64;
+        }
+        self.statistics.flushes += 1;
         let Some(error) = flushed.error else {
             self.stuck = 0;
             return Ok(());
@@ -151,6 +184,12 @@ impl Sender {
         self.ring.waiting()
     }
 
+    /// Whether frames go past the queueing discipline: configured, and no frame refused yet.
+    #[must_use]
+    pub const fn bypasses(&self) -> bool {
+        self.bypass
+    }
+
     /// How the interface is. Enters the kernel.
     #[must_use]
     pub fn link(&self) -> Link {
@@ -170,22 +209,16 @@ impl AsFd for Sender {
     }
 }
 
-/// What both sockets have in common.
-fn prepare(
-    socket: &Socket,
-    config: &PortConfig,
-    concessions: &mut Vec<Concession>,
-) -> Result<(), OpenError> {
+/// What both sockets have in common. Returns whether they bypass the queueing discipline.
+fn prepare(socket: &Socket, config: &PortConfig) -> Result<bool, OpenError> {
     socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer)?;
-    if config.qdisc_bypass
+    let bypass = config.qdisc_bypass
         && socket
             .packet_option(libc::PACKET_QDISC_BYPASS, &1_i32)
-            .is_err()
-    {
-        concessions.push(Concession::NoBypass);
-    }
+            .is_ok();
     // Protocol 0: it hears nothing.
-    socket.bind(0)
+    socket.bind(0)?;
+    Ok(bypass)
 }
 
 /// Why a frame was not sent.

@@ -91,8 +91,8 @@ impl IcmpProblem {
 ///
 /// # Errors
 /// What may not be answered (RFC 1122, 3.2.2; RFC 4443, 2.4) or not like this:
-/// [`DropReason::BadAddress`] if the sender or the destination is no unicast address, or `source`
-/// of another family; [`DropReason::BadIcmpQuote`] if the packet is an ICMP error itself;
+/// [`DropReason::BadAddress`] if the sender, the destination or `source` is no unicast address,
+/// or `source` of another family; [`DropReason::BadIcmpQuote`] if the packet is an ICMP error itself;
 /// [`DropReason::FragmentUnknown`] if it is a later fragment; [`DropReason::BadVersion`] if it is
 /// not IP; [`DropReason::NoHeadroom`] without 48 free bytes before the frame (28 for IPv4). The
 /// frame is unchanged, but for a finished checksum.
@@ -110,7 +110,8 @@ pub fn icmp_error(
     }
     answerable(packet)?;
     let to = packet.flow.src.addr;
-    if source.family() != packet.family || !packet.flow.dst.addr.is_unicast() {
+    let unicast = source.is_unicast() && packet.flow.dst.addr.is_unicast();
+    if source.family() != packet.family || !unicast {
         return Err(DropReason::BadAddress);
     }
     // The tail first: what a partial checksum covers ends with the packet.
@@ -145,7 +146,8 @@ pub fn relay_error(
         return Err(DropReason::BadIcmpQuote);
     }
     let to = inner.flow.src.addr;
-    if source.family() != inner.family || !to.is_unicast() {
+    let unicast = source.is_unicast() && to.is_unicast();
+    if source.family() != inner.family || !unicast {
         return Err(DropReason::BadAddress);
     }
     let end = usize::try_from(inner.end).map_err(|_| DropReason::Truncated)?;
@@ -324,8 +326,9 @@ pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     // The request's checksum may be wrong; then the reply's is.
     let old = u16_at(message, 0).unwrap_or_default();
     let checksum = u16_at(message, 2).unwrap_or_default();
-    set(message, 0, [reply, 0]);
-    let new = u16::from_be_bytes([reply, 0]);
+    let [_, code] = old.to_be_bytes();
+    let new = u16::from_be_bytes([reply, code]);
+    set_u16(message, 0, new);
     set_u16(message, 2, checksum::update(checksum, old, new));
     Ok(())
 }

@@ -28,6 +28,7 @@ use lvs_core::{Endpoint, Family};
 
 const TCP_CHECKSUM: u16 = 16;
 const UDP_CHECKSUM: u16 = 6;
+const ICMP_CHECKSUM: u16 = 2;
 
 /// Which end is rewritten.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +98,10 @@ fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
         Kind::Tcp => internet(frame, packet, (old, new), end, addresses, TCP_CHECKSUM),
         Kind::Udp => internet(frame, packet, (old, new), end, addresses, UDP_CHECKSUM),
         Kind::Sctp => sctp(frame, packet, new.port, end),
-        _ => {}
+        Kind::IcmpError | Kind::IcmpEchoRequest | Kind::IcmpOther | Kind::NeighbourSolicitation => {
+            icmp(frame, packet, addresses);
+        }
+        Kind::OtherIp | Kind::ArpRequest | Kind::NotIp => {}
     }
 }
 
@@ -140,10 +144,7 @@ fn internet(
     field: u16,
 ) {
     let at = packet.transport();
-    let partial = frame
-        .offload
-        .checksum
-        .is_some_and(|partial| usize::from(partial.start) == at && partial.offset == field);
+    let partial = is_partial(frame, packet, field);
     let Some(segment) = frame.bytes_mut().get_mut(at..) else {
         return;
     };
@@ -213,6 +214,34 @@ fn fill_in(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
         checksum => checksum,
     };
     set_u16(segment, usize::from(UDP_CHECKSUM), checksum);
+}
+
+/// The checksum of `ICMPv6`, which covers the addresses; that of ICMP does not.
+#[cold]
+fn icmp(frame: &mut Frame<'_>, packet: &Packet, addresses: Delta) {
+    if packet.family == Family::V4 {
+        return;
+    }
+    let field = packet.transport() + usize::from(ICMP_CHECKSUM);
+    let partial = is_partial(frame, packet, ICMP_CHECKSUM);
+    let Some(checksum) = u16_at(frame.bytes(), field) else {
+        return;
+    };
+    let updated = match partial {
+        true => addresses.apply_to_sum(checksum),
+        false => addresses.apply(checksum),
+    };
+    set_u16(frame.bytes_mut(), field, updated);
+}
+
+/// Whether the checksum at `field` of the transport header is left to be finished.
+#[inline]
+fn is_partial(frame: &Frame<'_>, packet: &Packet, field: u16) -> bool {
+    let expected = PartialChecksum {
+        start: packet.l4,
+        offset: field,
+    };
+    frame.offload.checksum == Some(expected)
 }
 
 /// Port and CRC32c of SCTP. The CRC of a first fragment covers bytes that are not here and is left

@@ -192,7 +192,7 @@ impl Backend {
     /// Sets the thresholds, and the overload flag anew if they changed (IPVS 0.5).
     pub fn set_thresholds(&self, thresholds: Thresholds) {
         let word = pack(thresholds.upper, thresholds.lower);
-        if self.thresholds.swap(word, Ordering::Relaxed) != word {
+        if self.thresholds.swap(word, Ordering::SeqCst) != word {
             self.judge();
         }
     }
@@ -217,7 +217,9 @@ impl Backend {
                 (a, i.saturating_add(1))
             }
         });
-        if self.thresholds.load(Ordering::Relaxed) != 0 || self.is_overloaded() {
+        // SeqCst here and in `closed`, with `judge`: of a count and a flag that change at once, one
+        // side sees the other.
+        if self.thresholds.load(Ordering::SeqCst) != 0 || self.flagged() {
             self.judge();
         }
         self.changed();
@@ -247,7 +249,7 @@ impl Backend {
                 (a, i.saturating_sub(1))
             }
         });
-        if self.is_overloaded() {
+        if self.flagged() {
             self.judge();
         }
         self.changed();
@@ -305,6 +307,11 @@ impl Backend {
 
     pub(crate) const fn recent(&self) -> &AtomicU32 {
         &self.recent
+    }
+
+    #[inline]
+    fn flagged(&self) -> bool {
+        self.shape.load(Ordering::SeqCst) & OVERLOADED != 0
     }
 
     fn reshape(&self, mask: u64, value: u64) {

@@ -15,15 +15,20 @@
 //! ```
 
 use crate::backend::Backend;
+use crate::sync::{AtomicU32, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-// Statics cannot be loom's; these stamps are outside of its models.
-use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Backends that share a group's stamp.
 pub(crate) const MEMBERS: usize = 8;
+#[cfg(not(lvs_loom))]
 const GROUPS: usize = 15;
+#[cfg(lvs_loom)]
+const GROUPS: usize = 1;
+#[cfg(not(lvs_loom))]
 const LINES: usize = 1024;
+#[cfg(lvs_loom)]
+const LINES: usize = 1;
 
 #[repr(align(64))]
 struct Line {
@@ -31,6 +36,7 @@ struct Line {
     groups: [AtomicU32; GROUPS],
 }
 
+#[cfg(not(lvs_loom))]
 static CLOCKS: [Line; LINES] = [const {
     Line {
         any: AtomicU32::new(0),
@@ -38,9 +44,20 @@ static CLOCKS: [Line; LINES] = [const {
     }
 }; LINES];
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+// loom makes its statics anew for every execution.
+#[cfg(lvs_loom)]
+loom::lazy_static! {
+    static ref CLOCKS: [Line; LINES] = [Line {
+        any: AtomicU32::new(0),
+        groups: [AtomicU32::new(0)],
+    }];
+}
 
-const _: () = assert!(size_of::<Line>() == 64 && LINES * GROUPS < u16::MAX as usize);
+static NEXT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+#[cfg(not(lvs_loom))]
+const _: () = assert!(size_of::<Line>() == 64);
+const _: () = assert!(LINES * GROUPS < u16::MAX as usize);
 
 /// A clock's number is 1 more than its place, so that 0 says "none".
 const fn place(clock: u16) -> (usize, usize) {

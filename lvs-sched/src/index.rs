@@ -20,7 +20,10 @@ use core::fmt::Debug;
 use core::marker::PhantomData;
 
 /// Up to this many a walk is faster.
+#[cfg(not(lvs_loom))]
 const SMALL: usize = 16;
+#[cfg(lvs_loom)]
+const SMALL: usize = 1;
 const NOBODY: u32 = u32::MAX;
 
 /// A rule of comparison: who takes part, and who beats whom. It must be a strict weak order.

@@ -1,6 +1,6 @@
 //! How a command line ends when it does not do what it says: a message and an exit status.
 
-use lvs_api::{ClientError, Errno, Operation};
+use lvs_api::{ClientError, Errno, Operation, Refusal};
 
 /// The end of a command line that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Failure {
         match error {
             ClientError::Refused { refusal, .. } => Self {
                 status: 1,
-                message: kernel_text(refusal.errno, Subject::Service).to_owned(),
+                message: refusal_text(refusal, Subject::Service),
                 restore_goes_on: true,
             },
             other => Self::client(other),
@@ -94,8 +94,17 @@ impl Subject {
     }
 }
 
-/// ipvsadm's text for a refusal (IPVS 5.4).
-pub(crate) const fn kernel_text(errno: Errno, subject: Subject) -> &'static str {
+/// What is said about a refusal: ipvsadm's text; and what only this daemon cannot do is named.
+pub(crate) fn refusal_text(refusal: &Refusal, subject: Subject) -> String {
+    let text = kernel_text(refusal.errno, subject);
+    match refusal.errno {
+        Errno::NotAvailable | Errno::Failed => format!("{text}: {}", refusal.message),
+        _ => text.to_owned(),
+    }
+}
+
+/// ipvsadm's text for an errno (IPVS 5.4).
+const fn kernel_text(errno: Errno, subject: Subject) -> &'static str {
     match (errno, subject) {
         (Errno::Exists, Subject::Service) => "Service already exists",
         (Errno::Exists, Subject::Destination) => "Destination already exists",

@@ -22,6 +22,7 @@
 //! assert!(out.starts_with(b"ipvsadm v1.31"));
 //! ```
 
+mod conclude;
 mod errors;
 mod grammar;
 mod list;
@@ -30,6 +31,7 @@ mod options;
 mod request;
 mod restore;
 mod run;
+mod said;
 mod save;
 mod usage;
 mod values;

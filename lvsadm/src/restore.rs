@@ -5,7 +5,7 @@
 //! be understood does. With `--atomic` they go in one transaction, and the first that is wrong
 //! undoes all.
 
-use crate::errors::{Failure, Subject, kernel_text};
+use crate::errors::{Failure, Subject, refusal_text};
 use crate::grammar;
 use crate::request::Request;
 use crate::run::{Surroundings, report};
@@ -30,10 +30,12 @@ pub(crate) fn run(
         number += 1;
         let args = split(&line);
         let args = match args.split_first() {
-            None => continue,
             Some((first, rest)) if is_ipvsadm(first) => rest,
-            Some(_) => &args[..],
+            _ => &args[..],
         };
+        if args.is_empty() {
+            continue;
+        }
         let parsed = grammar::parse(program, args, around.names);
         let request = match parsed.map(|parsed| parsed.request) {
             Ok(request) => request,
@@ -142,7 +144,7 @@ fn send(
         *last = match result {
             None => Ok(()),
             Some(refusal) => {
-                let failure = Failure::refused(kernel_text(refusal.errno, subject));
+                let failure = Failure::refused(refusal_text(&refusal, subject));
                 report(&failure, around.errors);
                 Err(quiet(&failure))
             }
@@ -167,7 +169,7 @@ fn all_or_nothing(client: &mut Client, pending: Vec<(usize, Operation)>) -> Resu
     };
     let place = operation.unwrap_or_default();
     let subject = subjects.get(place).copied().unwrap_or(Subject::Service);
-    let failure = Failure::refused(kernel_text(refusal.errno, subject));
+    let failure = Failure::refused(refusal_text(refusal, subject));
     Err(match lines.get(place) {
         Some(line) => at_line(*line, &failure),
         None => failure,

@@ -1,6 +1,6 @@
 //! From a request to what is seen of it.
 
-use crate::errors::{Failure, Subject, kernel_text};
+use crate::errors::{Failure, Subject, refusal_text};
 use crate::grammar::{self, Parsed};
 use crate::names::Names;
 use crate::request::Request;
@@ -97,9 +97,7 @@ fn connect(socket: PathBuf) -> Result<Client, Failure> {
 fn change(client: &mut Client, operation: Operation) -> Result<(), Failure> {
     let subject = Subject::of(&operation);
     client.apply(operation).map_err(|error| match &error {
-        ClientError::Refused { refusal, .. } => {
-            Failure::refused(kernel_text(refusal.errno, subject))
-        }
+        ClientError::Refused { refusal, .. } => Failure::refused(refusal_text(refusal, subject)),
         other => Failure::client(other),
     })
 }

@@ -1,7 +1,7 @@
 //! Values on the command line: numbers as `strtol` reads them, addresses as `inet_aton` does.
 
 use crate::names::Names;
-use lvs_core::{Addr, Endpoint, Protocol};
+use lvs_core::{Addr, Protocol};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A decimal number within bounds. Leading blanks and a sign are allowed, nothing may follow.
@@ -62,20 +62,23 @@ fn ipv4_part(part: &str) -> Option<u32> {
 
 /// `host[:port]`, `[ipv6]:port` or `ipv6`; the port is `None` if it is not there.
 ///
-/// Hosts and services may be names.
+/// Hosts and services may be names; those of services need a protocol.
 pub(crate) fn address(
     text: &str,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     names: &dyn Names,
 ) -> Option<(Addr, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
-        let addr: Ipv6Addr = host.parse().ok()?;
-        let port = after.strip_prefix(':')?;
-        return Some((addr.into(), Some(self::port(port, protocol, names)?)));
+        let port = self::port(after.strip_prefix(':')?, protocol, names)?;
+        if let Some(addr) = ipv4(host) {
+            // An IPv4 address in brackets loses its port.
+            return Some((addr.into(), None));
+        }
+        return Some((ipv6(host)?, Some(port)));
     }
-    if let Ok(addr) = text.parse::<Ipv6Addr>() {
-        return Some((addr.into(), None));
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some((ipv6(text)?, None));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -94,16 +97,17 @@ pub(crate) fn address(
     }
 }
 
-fn port(text: &str, protocol: Protocol, names: &dyn Names) -> Option<u16> {
-    match number(text, 0, 65535) {
-        Some(port) => u16::try_from(port).ok(),
-        None => names.port(text, protocol),
-    }
+/// An IPv6 address; an IPv4 address in the form of one cannot stand in a packet.
+fn ipv6(text: &str) -> Option<Addr> {
+    let addr: Ipv6Addr = text.parse().ok()?;
+    addr.to_ipv4_mapped().is_none().then(|| addr.into())
 }
 
-/// The endpoint of [`address`], with another port if it has none.
-pub(crate) fn endpoint((addr, port): (Addr, Option<u16>), otherwise: u16) -> Endpoint {
-    Endpoint::new(addr, port.unwrap_or(otherwise))
+fn port(text: &str, protocol: Option<Protocol>, names: &dyn Names) -> Option<u16> {
+    match number(text, 0, 65535) {
+        Some(port) => u16::try_from(port).ok(),
+        None => names.port(text, protocol?),
+    }
 }
 
 #[cfg(test)]

@@ -1,40 +1,86 @@
 //! The command line of `lvsd`.
+//!
+//! Arguments in; a daemon that runs, a report about a configuration, or one sentence and a status
+//! out. It decides nothing else.
 
 use crate::config::{Config, ConfigError};
 use crate::run;
 use clap::{Args, Parser, Subcommand};
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A Layer 4 director in user space: what Linux Virtual Server does, over AF_PACKET rings.
+///
+/// lvsd takes connections to virtual services and hands each to one of the servers behind, by
+/// address translation, direct routing or a tunnel, with the schedulers and the behaviour of the
+/// kernel's IPVS. lvsadm administers it while it runs.
 #[derive(Debug, Parser)]
-#[command(name = "lvsd", version, max_term_width = 100)]
+#[command(name = "lvsd", version, max_term_width = 100, after_long_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER: &str = "\
+FILES
+  /run/lvsd.sock   The control socket, mode 0600: who may open it may edit the rules.
+
+ENVIRONMENT
+  LVSD_LOG         What is logged, instead of the configuration's `log`; a word, or a filter such
+                   as info,lvsd::host=debug.
+
+SIGNALS
+  SIGTERM, SIGINT  End. The host is left as it was found.
+  SIGHUP           Read the rules and timeouts of the configuration again. What has not changed
+                   keeps its connections and counters; a file that is wrong changes nothing.
+
+EXIT STATUS
+  0  Ended as it was asked to; the configuration is right.
+  1  The configuration is wrong, another lvsd runs, or something else is missing; the error
+     stream says what.
+  2  The command line is wrong.
+
+SEE ALSO
+  lvsadm --help";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Directs traffic in this network namespace until SIGTERM or SIGINT; SIGHUP reads the rules of
-    /// the configuration again.
+    /// Direct traffic in this network namespace until SIGTERM or SIGINT.
+    ///
+    /// Needs CAP_NET_RAW and CAP_NET_ADMIN over the network namespace; says so if they are missing.
+    /// SIGHUP reads the rules of the configuration again. Under systemd it reports when it is
+    /// ready (Type=notify).
+    #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Says what is wrong in a configuration file; changes nothing.
+    /// Say everything that is wrong in a configuration file; change nothing.
+    ///
+    /// Reports every problem with its place and what would be right, and exits with 1; a file that
+    /// is right gets one line, and 0. It needs no rights and no running lvsd.
     Check {
-        /// The file.
+        /// The configuration file.
         file: PathBuf,
     },
 }
 
+const RUN_EXAMPLES: &str = "\
+EXAMPLES
+  lvsd run /etc/lvsd.toml
+  lvsd run                  # no rules yet: lvsadm brings them
+  kill -HUP \"$(pidof lvsd)\"";
+
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The configuration file; without one the director starts empty on all interfaces, to be
+    /// The configuration file.
+    ///
+    /// Without one the director starts without rules on all interfaces but the loopback, to be
     /// filled by lvsadm.
-    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// The same as FILE.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
     /// The control socket, instead of the configuration's.
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// End when the parent process ends, however it ends.
     #[arg(long, hide = true)]
@@ -56,7 +102,8 @@ fn run(args: RunArgs) -> ExitCode {
         // Without it the process merely lives on.
         let _ = rustix::process::set_parent_process_death_signal(signal);
     }
-    let mut config = match args.config.as_deref().map(Config::load).transpose() {
+    let file = args.file.or(args.config);
+    let mut config = match file.as_deref().map(Config::load).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(error) => return refuse(&error),
     };
@@ -68,20 +115,20 @@ fn run(args: RunArgs) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
-    match run::run(config, args.config) {
+    match run::run(config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
 }
 
-fn check(file: &std::path::Path) -> ExitCode {
+fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
             let line = format!("{}: {}\n", file.display(), config.summary());
-            match std::io::stdout().write_all(line.as_bytes()) {
+            match io::stdout().write_all(line.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             }
@@ -90,16 +137,21 @@ fn check(file: &std::path::Path) -> ExitCode {
     }
 }
 
+/// Shows what is wrong with a configuration: with its lines, and in colour on a terminal.
 fn refuse(error: &ConfigError) -> ExitCode {
-    let text = match error {
-        ConfigError::Unreadable { .. } => return fail(&error.to_string()),
-        _ => error.to_string(),
-    };
-    fail(&text)
+    match error {
+        ConfigError::Invalid { .. } => {
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            // With no one to tell, the status has to do.
+            let _ = io::stderr().write_all(error.render(colour).as_bytes());
+            ExitCode::FAILURE
+        }
+        _ => fail(&error.to_string()),
+    }
 }
 
 fn fail(text: &str) -> ExitCode {
-    // With no one to tell, the status has to do.
-    let _ = writeln!(std::io::stderr(), "lvsd: {text}");
+    // As above.
+    let _ = writeln!(io::stderr(), "lvsd: {text}");
     ExitCode::FAILURE
 }

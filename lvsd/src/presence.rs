@@ -106,12 +106,13 @@ impl Presence {
         hops.dedup();
         self.neighbours.store(Arc::new(hops));
 
-        let host_addresses = net.interfaces().iter().flat_map(|i| i.addresses.iter());
         let set = ClaimSet {
+            local_ports: Vec::new(),
             services: claims.services,
             replies: claims.replies,
             owned_vips: foreign.clone(),
-            host_addresses: host_addresses.map(|found| found.addr).collect(),
+            host_addresses: net.addresses().collect(),
+            ..ClaimSet::default()
         };
         if let Some(claim) = &mut self.claim
             && let Err(error) = claim.replace(&set)

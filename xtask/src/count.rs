@@ -14,7 +14,7 @@ pub(crate) struct Count {
     pub(crate) ignored: u64,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
-    /// Why tests that count as passed did nothing: their lines that begin with `SKIPPED`.
+    /// What tests that count as passed left out, in their own words.
     pub(crate) skipped: BTreeSet<String>,
 }
 
@@ -38,10 +38,15 @@ impl Count {
             && let Some(name) = test.trim_end().strip_suffix(" ... FAILED")
         {
             self.failures.push(name.to_owned());
-        } else if line.trim_start().starts_with("SKIPPED") {
+        } else if says_skipped(line) {
             self.skipped.insert(line.trim().to_owned());
         }
     }
+}
+
+/// Whether a test says by this line that it, or a part of it, did not run.
+pub(crate) fn says_skipped(line: &str) -> bool {
+    line.starts_with("SKIPPED") || line.starts_with("left out: ")
 }
 
 impl AddAssign<&Self> for Count {

@@ -39,6 +39,7 @@ pub(crate) const STAGES: &[Stage] = &[
     stages::test::STAGE,
     stages::fuzz::CORPUS,
     stages::benches::SMOKE,
+    stages::examples::STAGE,
     stages::lint::FORMAT,
     stages::shape::ARROWS,
     stages::shape::LENGTH,
@@ -52,6 +53,7 @@ pub(crate) const STAGES: &[Stage] = &[
     stages::memory::MIRI,
     stages::fuzz::STAGE,
     stages::lint::RELEASE,
+    stages::demo::STAGE,
 ];
 
 /// What a stage works with: the repository, its log, and the tests counted so far.

@@ -1,5 +1,12 @@
 //! A director in memory with a client's side and a servers' side, and packets to try it with.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_debug_implementations,
+    reason = "each test uses its own part, and may fail"
+)]
 
 use lvs_core::{
     Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,

@@ -18,7 +18,8 @@ use std::sync::atomic::Ordering;
 use lvs_core::DropReason;
 use lvs_packet::{Frame, Offload};
 
-use super::{Frames, Refused, insert_vlan, reserve_for};
+use super::layout::Layout;
+use super::{Frames, Refused, VLAN_TAG, insert_vlan, reserve_for};
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};
 use crate::socket::Socket;
@@ -29,10 +30,6 @@ use crate::vnet;
 const HEADERS: usize = libc::TPACKET2_HDRLEN;
 /// Where `sll_pkttype` stands.
 const PACKET_TYPE: usize = 32 + std::mem::offset_of!(libc::sockaddr_ll, sll_pkttype);
-/// The fewest slots that are of use.
-const FEWEST: usize = 64;
-/// Bytes of a block, the unit in which the kernel allocates.
-const BLOCK: usize = 256 << 10;
 /// The largest frame that the queue can bring: an IP packet of 64 KB, Ethernet and two VLAN tags.
 const LARGEST: usize = 65_536 + 14 + 8;
 
@@ -40,9 +37,8 @@ const LARGEST: usize = 65_536 + 14 + 8;
 #[derive(Debug)]
 pub(crate) struct RingV2 {
     memory: Mapping,
-    slot_size: usize,
-    mask: usize,
-    /// The next slot to be taken; counts on, `mask` makes it an index.
+    layout: Layout,
+    /// The next slot to be taken.
     next: usize,
     /// Buffers for frames from the queue, each with headroom.
     large: Box<[u8]>,
@@ -66,26 +62,23 @@ impl RingV2 {
         socket.need("PACKET_COPY_THRESH", libc::PACKET_COPY_THRESH, &1_i32)?;
         socket.buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, config.large_queue)?;
 
-        let slot_size = config
-            .receive_slot_size
-            .clamp(512, 65_536)
-            .next_power_of_two();
-        let wanted = config.receive_slots.max(FEWEST).next_power_of_two() * slot_size;
-        let bytes = request_slots(socket, libc::PACKET_RX_RING, wanted, slot_size)?;
-        if bytes < wanted {
+        // Beyond this the kernel could not say where the frame begins.
+        let size = config.receive_slot_size.clamp(512, 1 << 20);
+        let wanted = Layout::new(config.receive_slots, size);
+        let layout = wanted.clone().request(socket, libc::PACKET_RX_RING)?;
+        if layout.bytes() < wanted.bytes() {
             concessions.push(Concession::SmallerRing {
                 ring: "receive",
-                wanted,
-                got: bytes,
+                wanted: wanted.bytes(),
+                got: layout.bytes(),
             });
         }
-        let memory = map(socket, bytes)?;
-        let headroom = config.headroom.clamp(64, 4096).next_multiple_of(64);
+        let memory = layout.map(socket)?;
+        let headroom = (config.headroom.clamp(64, 4096) + VLAN_TAG).next_multiple_of(64);
         let large_size = (headroom + LARGEST).next_multiple_of(64);
         Ok(Self {
             memory,
-            slot_size,
-            mask: bytes / slot_size - 1,
+            layout,
             next: 0,
             large: vec![0; large_size * config.large_frames.clamp(1, super::MAX_BATCH)]
                 .into_boxed_slice(),
@@ -96,14 +89,10 @@ impl RingV2 {
         })
     }
 
-    const fn slot(&self, number: usize) -> usize {
-        (number & self.mask) * self.slot_size
-    }
-
     /// Whether a frame is waiting.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
-        let status = self.memory.status(self.slot(self.next));
+        let status = self.memory.status(self.layout.offset(self.next));
         status.load(Ordering::Relaxed) & libc::TP_STATUS_USER != 0
     }
 
@@ -117,8 +106,7 @@ impl RingV2 {
     ) -> usize {
         let Self {
             memory,
-            slot_size,
-            mask,
+            layout,
             next,
             large,
             large_size,
@@ -128,8 +116,8 @@ impl RingV2 {
         } = self;
         let mut large = large.chunks_exact_mut(*large_size);
         let mut held = 0;
-        while frames.len() < max && held <= *mask {
-            let slot = (next.wrapping_add(held) & *mask) * *slot_size;
+        while frames.len() < max && held < layout.slots() {
+            let slot = layout.offset((*next + held) % layout.slots());
             let status = memory.status(slot).load(Ordering::Acquire);
             if status & libc::TP_STATUS_USER == 0 {
                 break;
@@ -149,7 +137,7 @@ impl RingV2 {
                 }
                 // SAFETY: the slot is ours until `release`, which needs this ring exclusively, and
                 // so comes after 'f has ended; each slot is lent once in a batch.
-                unsafe { lend(memory, slot, *slot_size, &header) }
+                unsafe { lend(memory, slot, layout.slot_size(), &header) }
             } else {
                 let Some(buffer) = large.next() else {
                     break;
@@ -178,12 +166,12 @@ impl RingV2 {
     /// Gives the first `held` slots back to the kernel.
     pub(crate) fn release(&mut self, held: usize) {
         for _ in 0..held {
-            let slot = self.slot(self.next);
+            let slot = self.layout.offset(self.next);
             // Release: our last access to the slot's bytes comes before the kernel's next one.
             self.memory
                 .status(slot)
                 .store(libc::TP_STATUS_KERNEL, Ordering::Release);
-            self.next = self.next.wrapping_add(1);
+            self.next = (self.next + 1) % self.layout.slots();
         }
     }
 }
@@ -250,44 +238,4 @@ fn from_queue<'f>(
     }
     let offload: Offload = vnet::decode(vnet).ok_or(DropReason::BadSegmentation)?;
     Ok(Frame::new(buffer, headroom, received.length, offload))
-}
-
-/// Asks for a ring of `wanted` bytes, and for half as long as there is no memory for it. Returns
-/// how many it has; always a power of two of slots.
-pub(super) fn request_slots(
-    socket: &Socket,
-    name: i32,
-    wanted: usize,
-    slot_size: usize,
-) -> Result<usize, OpenError> {
-    let mut bytes = wanted;
-    loop {
-        let block = bytes.min(BLOCK);
-        let word = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        let request = libc::tpacket_req {
-            tp_block_size: word(block),
-            tp_block_nr: word(bytes / block),
-            tp_frame_size: word(slot_size),
-            tp_frame_nr: word(bytes / slot_size),
-        };
-        match socket.request_ring(name, &request) {
-            Ok(true) => return Ok(bytes),
-            Ok(false) if bytes / 2 >= FEWEST * slot_size => bytes /= 2,
-            Ok(false) => {
-                return Err(OpenError::RingRefused {
-                    bytes,
-                    source: std::io::Error::from_raw_os_error(libc::ENOMEM),
-                });
-            }
-            Err(source) => return Err(OpenError::RingRefused { bytes, source }),
-        }
-    }
-}
-
-/// Maps a ring.
-pub(super) fn map(socket: &Socket, bytes: usize) -> Result<Mapping, OpenError> {
-    Mapping::new(socket.fd(), bytes).map_err(|source| OpenError::System {
-        call: "mmap of a ring",
-        source,
-    })
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use lvs_core::DropReason;
 use lvs_packet::Frame;
 
-use super::receive_v2::map;
+use super::layout::map;
 use super::{Frames, Refused, insert_vlan, reserve_for};
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};

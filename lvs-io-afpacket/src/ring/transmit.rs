@@ -12,11 +12,10 @@
 //! driver reads it), `AVAILABLE`. The kernel looks at slots in order, and only inside of a kick;
 //! so between kicks those that wait can be taken back.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
-use super::receive_v2::{map, request_slots};
+use super::layout::Layout;
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};
 use crate::socket::Socket;
@@ -42,9 +41,8 @@ pub(crate) struct Flushed {
 #[derive(Debug)]
 pub(crate) struct TransmitRing {
     memory: Mapping,
-    slot_size: usize,
-    mask: usize,
-    /// The next slot to be filled; counts on, `mask` makes it an index.
+    layout: Layout,
+    /// The next slot to be filled; counts on.
     next: usize,
     /// The first slot that may still wait for a kick.
     oldest: usize,
@@ -59,23 +57,19 @@ impl TransmitRing {
     ) -> Result<Self, OpenError> {
         socket.need("PACKET_VERSION 2", libc::PACKET_VERSION, &1_i32)?;
         socket.vnet_headers()?;
-        let slot_size = config
-            .transmit_slot_size
-            .clamp(256, 65_536)
-            .next_power_of_two();
-        let wanted = config.transmit_slots.max(64).next_power_of_two() * slot_size;
-        let bytes = request_slots(socket, libc::PACKET_TX_RING, wanted, slot_size)?;
-        if bytes < wanted {
+        let size = config.transmit_slot_size.clamp(256, 1 << 16);
+        let wanted = Layout::new(config.transmit_slots, size);
+        let layout = wanted.clone().request(socket, libc::PACKET_TX_RING)?;
+        if layout.bytes() < wanted.bytes() {
             concessions.push(Concession::SmallerRing {
                 ring: "transmit",
-                wanted,
-                got: bytes,
+                wanted: wanted.bytes(),
+                got: layout.bytes(),
             });
         }
         Ok(Self {
-            memory: map(socket, bytes)?,
-            slot_size,
-            mask: bytes / slot_size - 1,
+            memory: layout.map(socket)?,
+            layout,
             next: 0,
             oldest: 0,
         })
@@ -83,11 +77,11 @@ impl TransmitRing {
 
     /// The longest frame that a slot holds.
     pub(crate) const fn largest(&self) -> usize {
-        self.slot_size - DATA - VNET_HEADER
+        self.layout.slot_size() - DATA - VNET_HEADER
     }
 
     const fn slot(&self, number: usize) -> usize {
-        (number & self.mask) * self.slot_size
+        self.layout.offset(number % self.layout.slots())
     }
 
     /// Frames that wait for a flush.
@@ -99,7 +93,7 @@ impl TransmitRing {
     /// Copies a frame into the next slot; `false` if that is not free or too small.
     #[inline]
     pub(crate) fn push(&mut self, header: &[u8; VNET_HEADER], frame: &[u8]) -> bool {
-        if frame.len() > self.largest() || self.waiting() > self.mask {
+        if frame.len() > self.largest() || self.waiting() >= self.layout.slots() {
             return false;
         }
         let slot = self.slot(self.next);
@@ -132,14 +126,10 @@ impl TransmitRing {
 
     /// Sends what waits.
     pub(crate) fn flush(&mut self, fd: BorrowedFd<'_>) -> Flushed {
-        self.flush_by(|| kick(fd))
-    }
-
-    fn flush_by(&mut self, mut kick: impl FnMut() -> io::Result<()>) -> Flushed {
         let mut flushed = Flushed::default();
         while self.waiting() != 0 {
             let before = self.waiting();
-            let result = kick();
+            let result = kick(fd);
             self.advance();
             if self.waiting() == 0 {
                 break;
@@ -216,9 +206,9 @@ impl TransmitRing {
             let to = self.slot(self.oldest.wrapping_add(number - 1)) + LENGTH;
             let from = self.slot(self.oldest.wrapping_add(number)) + LENGTH;
             // SAFETY: both slots wait, so the kernel does not touch them outside of a kick.
-            let from = unsafe { self.memory.bytes(from, self.slot_size - LENGTH) };
+            let from = unsafe { self.memory.bytes(from, self.layout.slot_size() - LENGTH) };
             // SAFETY: as above; two slots do not overlap.
-            let to = unsafe { self.memory.bytes(to, self.slot_size - LENGTH) };
+            let to = unsafe { self.memory.bytes(to, self.layout.slot_size() - LENGTH) };
             if let (Some(from), Some(to)) = (from, to) {
                 to.copy_from_slice(from);
             }

@@ -114,7 +114,8 @@ fn untag(bytes: &[u8]) -> Result<(u16, usize), DropReason> {
         }
         at += 4;
     }
-    Ok((0, at))
+    // Behind the last type that was read; what it tags is nobody's.
+    Ok((0, at - 2))
 }
 
 fn arp(bytes: &[u8], l3: usize) -> Result<Packet, DropReason> {

@@ -46,3 +46,21 @@ impl Scheduler for DestinationHash {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Backend;
+    use alloc::vec::Vec;
+    use lvs_core::{Endpoint, Thresholds};
+
+    #[test]
+    fn table_of_the_worked_example() {
+        let list: Vec<_> = [3, 2, 1]
+            .map(|n| Backend::new(n, Endpoint::default(), n - 1, Thresholds::default()))
+            .into();
+        let table = DestinationHash::new(&list).table;
+        let ids: Vec<_> = table.map(|at| list[at as usize].id()).into();
+        assert_eq!(ids[..8], [3, 2, 1, 3, 2, 1, 3, 2]);
+    }
+}

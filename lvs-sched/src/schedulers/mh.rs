@@ -22,19 +22,21 @@ use lvs_core::SchedFlags;
 const PRIMES: [u32; 10] = [
     251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131_071,
 ];
-const FREE: u32 = u32::MAX;
+const FREE: u16 = u16::MAX;
 
 /// The slots: who has which.
 #[derive(Debug)]
 pub(crate) struct Table {
-    slots: Box<[u32]>,
+    slots: Box<[u16]>,
     index: u8,
     size: u32,
+    /// 2^64 / `size`, rounded up: a remainder by two products (Lemire, Kaser and Kurz, 2019).
+    inverse: u64,
 }
 
 /// What a backend takes at a time, and where it will look next.
 struct Taker {
-    at: u32,
+    at: u16,
     turns: u32,
     slot: u32,
     skip: u32,
@@ -51,7 +53,12 @@ impl Table {
         } else {
             deal(takers, size)
         };
-        Self { slots, index, size }
+        Self {
+            slots,
+            index,
+            size,
+            inverse: u64::MAX / u64::from(size) + 1,
+        }
     }
 
     pub(crate) const fn index(&self) -> u8 {
@@ -65,13 +72,23 @@ impl Table {
     /// The slot of a value.
     #[inline]
     pub(crate) fn slot(&self, value: u32) -> u32 {
-        siphash(value, OFFSET_KEY) % self.size
+        let fraction = self
+            .inverse
+            .wrapping_mul(u64::from(siphash(value, OFFSET_KEY)));
+        #[expect(clippy::cast_possible_truncation, reason = "less than the size")]
+        let slot = ((u128::from(fraction) * u128::from(self.size)) >> 64) as u32;
+        slot
     }
 
     /// Who has a slot.
     #[inline]
     pub(crate) fn owner(&self, slot: u32) -> Option<usize> {
-        self.slots.get(slot as usize).map(|&at| at as usize)
+        self.slots.get(slot as usize).copied().map(usize::from)
+    }
+
+    /// How many backends there is room for: one a slot, and no more than a slot can name.
+    pub(crate) fn capacity(&self) -> usize {
+        (self.size as usize).min(usize::from(FREE))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,7 +101,7 @@ fn takers(list: &List, size: u32, weight_bits: u32) -> Vec<Taker> {
     let divisor = weights.iter().fold(0, |g, &w| gcd(g, w)).max(1);
     let max = weights.iter().copied().max().unwrap_or(0);
     let shift = (u32::BITS - (max / divisor).leading_zeros()).saturating_sub(weight_bits);
-    (0u32..)
+    (0..FREE)
         .zip(list)
         .zip(weights)
         .filter(|&(_, weight)| weight != 0)
@@ -101,7 +118,7 @@ fn takers(list: &List, size: u32, weight_bits: u32) -> Vec<Taker> {
         .collect()
 }
 
-fn deal(mut takers: Vec<Taker>, size: u32) -> Box<[u32]> {
+fn deal(mut takers: Vec<Taker>, size: u32) -> Box<[u16]> {
     let mut slots = vec![FREE; size as usize].into_boxed_slice();
     // A bit per slot stays in the nearest cache while the table does not.
     let mut taken = vec![0u64; (size as usize).div_ceil(64)];
@@ -181,6 +198,87 @@ impl Scheduler for Maglev {
     }
 
     fn capacity(&self) -> usize {
-        self.0.size() as usize
+        self.0.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Backend;
+    use lvs_core::{Addr, Endpoint, Thresholds};
+
+    /// IPVS 1.11: 10.1.0.1, .2, .3 added in this order.
+    fn list(weights: [u32; 3]) -> Vec<Arc<Backend>> {
+        [1u32, 2, 3]
+            .into_iter()
+            .zip(weights)
+            .map(|(n, weight)| {
+                let endpoint = Endpoint::new(Addr::from_v4_bits(0x0a01_0000 + n), 80);
+                Backend::new(n, endpoint, weight, Thresholds::default())
+            })
+            .rev()
+            .collect()
+    }
+
+    fn slots(weights: [u32; 3]) -> Vec<u32> {
+        let list = list(weights);
+        let table = Table::new(&list, 12);
+        (0..table.size())
+            .map(|slot| list[table.owner(slot).unwrap()].id())
+            .collect()
+    }
+
+    fn totals(slots: &[u32]) -> [usize; 3] {
+        [1, 2, 3].map(|n| slots.iter().filter(|&&owner| owner == n).count())
+    }
+
+    fn letters(text: &str) -> Vec<u32> {
+        text.bytes()
+            .filter(u8::is_ascii_uppercase)
+            .map(|letter| u32::from(letter - b'A') + 1)
+            .collect()
+    }
+
+    #[test]
+    fn permutations_of_the_worked_example() {
+        let of = |taker: &Taker| (taker.slot, taker.skip);
+        let takers = takers(&list([1, 1, 1]), 4093, 6);
+        let orders: Vec<_> = takers.iter().map(of).collect();
+        assert_eq!(orders, [(2424, 45), (2769, 572), (310, 1461)]);
+    }
+
+    #[test]
+    fn tables_of_the_worked_example() {
+        let equal = slots([1, 1, 1]);
+        assert_eq!(
+            equal[..24],
+            letters("C C C A C B C B C A B A C A C A C A C B B B B B")
+        );
+        assert_eq!(totals(&equal), [1364, 1364, 1365]);
+        let weighted = slots([3, 1, 2]);
+        assert_eq!(
+            weighted[..24],
+            letters("C C A A C C C A C A B A C A C A C A C B C A B B")
+        );
+        assert_eq!(totals(&weighted), [2046, 682, 1365]);
+        assert_eq!(totals(&slots([200, 100, 1])), [2689, 1350, 54]);
+    }
+
+    #[test]
+    fn quiesced_backends_keep_their_slots() {
+        let list = list([3, 1, 2]);
+        let before = Table::new(&list, 12);
+        list[0].set_weight(0);
+        assert_eq!(Table::new(&list, 12).slots, before.slots);
+        list[0].reset_weight(0);
+        let table = Table::new(&list, 12);
+        assert!((0..4093).all(|slot| table.owner(slot) != Some(0)));
+    }
+
+    #[test]
+    fn weights_share_no_slot_when_all_are_zero() {
+        let table = Table::new(&list([0, 0, 0]), 12);
+        assert!(table.is_empty() && table.owner(0).is_none());
     }
 }

@@ -8,7 +8,8 @@
 //! (1 + slack) * w / (sum of weights) * (all connections + 1).
 //!
 //! "All connections" is a running sum: a choice looks anew at one backend in turn and at those
-//! that it considers. It is exact for loads that rest, and else as old as one round of choices.
+//! that it considers, a tick looks at all. It is exact for loads that rest, and else as old as one
+//! round of choices or the last tick.
 //! After [`PROBES`] slots the least loaded usable one of those seen is taken, so that a choice
 //! takes constant time. No state but the sum; the table is dealt anew after every edit.
 
@@ -19,7 +20,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::{Options, Request};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use lvs_core::SchedFlags;
+use lvs_core::{SchedFlags, Tick};
 
 const PROBES: u32 = 64;
 
@@ -110,7 +111,13 @@ impl Scheduler for Bounded {
         Some(Arc::new(Self::new(list, self.table.index(), self.percent)))
     }
 
+    fn tick(&self, list: &List, _: Tick) {
+        for at in 0..list.len() {
+            self.look(list, at);
+        }
+    }
+
     fn capacity(&self) -> usize {
-        self.table.size() as usize
+        self.table.capacity()
     }
 }

@@ -58,8 +58,8 @@ impl TwoChoices {
     fn draw(&self, list: &List, draws: &mut Draws, other_than: Option<usize>) -> Option<usize> {
         let mut found = None;
         for _ in 0..TRIES {
-            let coin = draws.below(self.alias.total());
-            let at = self.alias.place(draws, coin)?;
+            let (coin, rest) = draws.below(self.alias.total());
+            let at = self.alias.place(coin, rest)?;
             if list.get(at)?.is_usable() {
                 found = Some(at);
                 if found != other_than {

@@ -43,11 +43,22 @@ impl Draws {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// A number below `bound` (0 if that is 0) and what is left of the draw: uniform as well, as far
+    /// as 64 bits reach for both.
     #[inline]
-    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
-        ((self.next() as u128 * bound as u128) >> 64) as u64
+    pub(crate) const fn below(&mut self, bound: u64) -> (u64, u64) {
+        scale(self.next(), bound)
     }
+}
+
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a product"
+)]
+const fn scale(draw: u64, bound: u64) -> (u64, u64) {
+    let product = draw as u128 * bound as u128;
+    ((product >> 64) as u64, product as u64)
 }
 
 /// Places by their weights.
@@ -100,10 +111,11 @@ impl Alias {
         self.total
     }
 
-    /// A place, each with the probability of its weight. `coin` is uniform below the total.
+    /// A place, each with the probability of its weight. `coin` is uniform below the total, `rest`
+    /// over all of its range.
     #[inline]
-    pub(crate) fn place(&self, draws: &mut Draws, coin: u64) -> Option<usize> {
-        let column = usize::try_from(draws.below(self.columns.len() as u64)).ok()?;
+    pub(crate) fn place(&self, coin: u64, rest: u64) -> Option<usize> {
+        let column = usize::try_from(scale(rest, self.columns.len() as u64).0).ok()?;
         let &(bar, other) = self.columns.get(column)?;
         Some(if coin < bar { column } else { other as usize })
     }

@@ -72,3 +72,30 @@ impl Scheduler for SourceHash {
         Some(Arc::new(Self::new(list, self.bits)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Backend;
+    use lvs_core::{Endpoint, Thresholds};
+
+    fn start(weights: [u32; 3], count: usize) -> Vec<u32> {
+        let list: Vec<_> = [1u32, 2, 3]
+            .into_iter()
+            .zip(weights)
+            .map(|(n, weight)| Backend::new(n, Endpoint::default(), weight, Thresholds::default()))
+            .rev()
+            .collect();
+        let table = SourceHash::new(&list, 8).table;
+        assert_eq!(table.len(), 256);
+        let owner = |at: &u32| list[*at as usize].id();
+        table.iter().take(count).map(owner).collect()
+    }
+
+    #[test]
+    fn tables_of_the_worked_example() {
+        assert_eq!(start([3, 1, 2], 12), [3, 3, 2, 1, 1, 1, 3, 3, 2, 1, 1, 1]);
+        assert_eq!(start([0, 1, 2], 8), [3, 3, 2, 1, 3, 3, 2, 1]);
+        assert_eq!(start([1, 1, 1 << 30], 3), [3, 3, 3]);
+    }
+}

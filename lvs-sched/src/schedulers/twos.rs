@@ -28,9 +28,9 @@ impl Twos {
     fn draw(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
         let with_share = |at: usize| Some((at, Wlc::key(list.get(at)?)?));
         for _ in 0..TRIES {
-            let drawn = draws.below(self.alias.total().saturating_add(1));
+            let (drawn, rest) = draws.below(self.alias.total().saturating_add(1));
             let at = match drawn.checked_sub(1) {
-                Some(coin) => self.alias.place(draws, coin)?,
+                Some(coin) => self.alias.place(coin, rest)?,
                 None => first_usable(list)?,
             };
             if let Some(choice) = with_share(at) {
@@ -45,7 +45,7 @@ impl Twos {
 fn walk(list: &List, draws: &mut Draws) -> Option<usize> {
     let weight = |at: usize| list.get(at).map_or(0, |b| u64::from(b.usable_weight()));
     let total: u64 = (0..list.len()).map(weight).sum();
-    let mut rest = draws.below(total + 1);
+    let (mut rest, _) = draws.below(total + 1);
     for at in 0..list.len() {
         let weight = weight(at);
         if weight != 0 && rest <= weight {

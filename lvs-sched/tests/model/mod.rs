@@ -6,7 +6,6 @@
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    clippy::panic,
     clippy::missing_panics_doc,
     missing_docs,
     unreachable_pub,
@@ -14,6 +13,8 @@
     clippy::cast_possible_truncation,
     reason = "a model in tests: plain code first"
 )]
+
+pub mod duel;
 
 use lvs_core::{Addr, Endpoint, Thresholds};
 use std::collections::BTreeMap;
@@ -303,7 +304,13 @@ impl Model {
     fn deal(&mut self, hook: &str) {
         match self.scheduler.as_str() {
             "dh" if hook != "upd" => {
-                self.table = self.servers.iter().map(|s| s.id).cycle().take(256).collect();
+                self.table = self
+                    .servers
+                    .iter()
+                    .map(|s| s.id)
+                    .cycle()
+                    .take(256)
+                    .collect();
             }
             "sh" => {
                 self.table.clear();
@@ -332,7 +339,7 @@ impl Model {
         while (m / g) >> fls != 0 {
             fls += 1;
         }
-        let rshift = if fls > weight_bits { fls - weight_bits } else { 0 };
+        let rshift = u32::saturating_sub(fls, weight_bits);
         let mut orders: Vec<_> = self
             .servers
             .iter()
@@ -374,7 +381,7 @@ impl Model {
         match self.scheduler.clone().as_str() {
             "rr" => self.rr(),
             "wrr" => self.wrr(),
-            "lc" => self.least(|s| s.over(), |_| 1),
+            "lc" => self.least(Server::over, |_| 1),
             "wlc" => self.wlc(),
             "sed" => self.sed(),
             "nq" => self
@@ -571,7 +578,7 @@ impl Model {
                         worst = Some(server);
                     }
                 }
-                gone = gone.or(worst.map(|s| s.id));
+                gone = gone.or_else(|| worst.map(|s| s.id));
                 entry.set.retain(|&id| Some(id) != gone);
                 entry.changed = ask.now;
             }
@@ -600,7 +607,7 @@ impl Model {
             self.started = Some(now);
             return;
         }
-        if self.runs % 30 == 0 {
+        if self.runs.is_multiple_of(30) {
             let expiration = self.expiration;
             self.cache
                 .retain(|_, entry| now.wrapping_sub(entry.used) < expiration);

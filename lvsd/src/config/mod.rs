@@ -1,8 +1,9 @@
 //! The configuration file: TOML in, a [`Config`] or the list of everything that is wrong out.
 //!
 //! It is strict. A key that is not known, a value out of its range, a destination that no director
-//! would take: each is an error with file, line, column and what would be right, and all of them
-//! are reported at once. Nothing here opens a socket or changes anything.
+//! would take, something that this version cannot do yet: each is an error with file, line, column
+//! and what would be right, and all of them are reported at once. The rules are tried out on a
+//! director that has no packets. Nothing here opens a socket or changes anything.
 //!
 //! ```
 //! use lvsd::config::Config;
@@ -25,6 +26,7 @@
 //! ```
 
 mod error;
+mod forms;
 mod kinds;
 mod reader;
 mod rules;
@@ -35,11 +37,6 @@ pub use error::{ConfigError, Problem};
 use lvs_api::{Destination, Service, Timeouts};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-
-/// The schedulers that a service can name.
-pub const SCHEDULERS: &[&str] = &[
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-];
 
 /// Everything that a daemon is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]

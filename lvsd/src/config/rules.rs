@@ -1,13 +1,14 @@
 //! The tables `[[service]]` and `[[service.destination]]`, and what fits together.
 
-use super::kinds::{self, Read};
+use super::Rule;
+use super::forms::{persistence, server, tunnel};
+use super::kinds;
 use super::reader::{At, Fault, Section};
-use super::schema::MAX_TIMEOUT;
-use super::{Rule, SCHEDULERS};
-use lvs_api::{Destination, Method, Netmask, Persistence, Service, Tunnel, flags, key};
-use lvs_core::{Addr, Endpoint, Family, MAX_WEIGHT, Protocol, ServiceKey};
-use std::net::Ipv4Addr;
-use toml::de::DeValue;
+use lvs_api::{Destination, Method, Persistence, Service, flags, key};
+use lvs_core::{Endpoint, Family, MAX_WEIGHT, Protocol, ServiceKey};
+use lvs_director::{Director, DirectorConfig, RuleError};
+use std::ops::Range;
+use std::sync::Arc;
 
 const LATER_SERVICE: &[(&str, &str)] = &[
     ("persistence_engine", "persistence engines are"),
@@ -28,20 +29,56 @@ const METHODS: &[(&str, Method)] = &[
 
 pub(super) fn rules(top: &mut Section<'_>) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
+    let director = Director::new(&DirectorConfig {
+        connections: 1,
+        workers: 1,
+    });
+    let trial = Trial(director.ok());
     for section in top.sections("service", "[[service]]") {
-        if let Some(rule) = service(section, &rules) {
+        if let Some(rule) = service(section, &rules, &trial) {
             rules.push(rule);
         }
     }
     rules
 }
 
-fn service(mut section: Section<'_>, earlier: &[Rule]) -> Option<Rule> {
+/// A director that has no packets, to hear what it refuses.
+struct Trial(Option<Arc<Director>>);
+
+impl Trial {
+    /// What it refuses about a service that is not wrong in itself.
+    fn service(&self, service: &Service) -> Option<Fault> {
+        let director = self.0.as_ref()?;
+        fault_of(director.add_service(&service.spec()).err()?)
+    }
+
+    fn destination(&self, service: &ServiceKey, destination: &Destination) -> Option<Fault> {
+        let director = self.0.as_ref()?;
+        let refused = director.add_destination(service, &destination.spec());
+        fault_of(refused.err()?)
+    }
+}
+
+/// What exists twice or not at all is found, and reported with its place, before the trial.
+fn fault_of(error: RuleError) -> Option<Fault> {
+    match error {
+        RuleError::ServiceExists(_)
+        | RuleError::NoSuchService(_)
+        | RuleError::DestinationExists(..)
+        | RuleError::NoSuchDestination(..) => None,
+        RuleError::Unsupported(_) => {
+            Some(Fault::new(format!("{error} in this version")).help("remove it"))
+        }
+        other => Some(Fault::new(other.to_string())),
+    }
+}
+
+fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<Rule> {
     let listen = section.required("listen", r#"listen = "tcp://192.0.2.10:80""#, |value| {
         key::parse(&kinds::text(value)?)
             .map_err(|why| Fault::new(format!("names no service: {why}")))
     });
-    let names: Vec<(&str, &str)> = SCHEDULERS.iter().map(|&name| (name, name)).collect();
+    let names: Vec<(&str, &str)> = lvs_sched::NAMES.iter().map(|&name| (name, name)).collect();
     let scheduler = section.value("scheduler", kinds::one_of(&names));
     let scheduler_name = scheduler.as_ref().map_or("wlc", |at| at.value);
     let flags = section.value("flags", |value| {
@@ -53,45 +90,60 @@ fn service(mut section: Section<'_>, earlier: &[Rule]) -> Option<Rule> {
     let one_packet = section.value("one_packet", kinds::switch);
     let destinations = section.sections("destination", "[[service.destination]]");
 
-    if let Some(listen) = &listen {
-        check_service(
+    let service = listen.as_ref().map(|listen| Service {
+        flags: flags.map(|at| at.value).unwrap_or_default(),
+        persistence: persistence.as_ref().map(|at| at.value),
+        one_packet: one_packet.as_ref().is_some_and(|at| at.value),
+        ..Service::new(listen.value, scheduler_name)
+    });
+    if let (Some(listen), Some(service)) = (&listen, &service) {
+        let sound = check_service(
             &section,
             listen,
             earlier,
             persistence.as_ref(),
             one_packet.as_ref(),
         );
+        if sound && let Some(fault) = trial.service(service) {
+            let span = match &fault.message {
+                text if text.starts_with("persist") => persistence.map(|at| at.span),
+                text if text.starts_with("one-packet") => one_packet.map(|at| at.span),
+                _ => None,
+            };
+            section.fault(&span.unwrap_or_else(|| listen.span.clone()), fault);
+        }
     }
     let mut all: Vec<Destination> = Vec::new();
     for place in destinations {
-        if let Some(found) = destination(place, listen.as_ref().map(|at| &at.value), &all) {
+        let key = listen.as_ref().map(|at| &at.value);
+        if let Some(found) = destination(place, key, &all, trial) {
             all.push(found);
         }
     }
     section.finish(LATER_SERVICE);
-    let service = Service {
-        flags: flags.map(|at| at.value).unwrap_or_default(),
-        persistence: persistence.map(|at| at.value),
-        one_packet: one_packet.is_some_and(|at| at.value),
-        ..Service::new(listen?.value, scheduler_name)
-    };
     Some(Rule {
-        service,
+        service: service?,
         destinations: all,
     })
 }
 
+/// Whether the parts of a service fit together.
 fn check_service(
     section: &Section<'_>,
     listen: &At<ServiceKey>,
     earlier: &[Rule],
     persistence: Option<&At<Persistence>>,
     one_packet: Option<&At<bool>>,
-) {
+) -> bool {
+    let mut sound = true;
+    let mut report = |span: &Range<usize>, fault: Fault| {
+        sound = false;
+        section.fault(span, fault);
+    };
     let word = key::format(&listen.value);
     if earlier.iter().any(|rule| rule.service.key == listen.value) {
         let fault = Fault::new(format!("the service {word} is defined twice"));
-        section.fault(
+        report(
             &listen.span,
             fault.help("give both sets of destinations to one"),
         );
@@ -99,7 +151,7 @@ fn check_service(
     if let ServiceKey::Endpoint { protocol, vip } = listen.value {
         if vip.port == 0 && persistence.is_none() {
             let fault = Fault::new("port 0 means every port, which only works with persistence");
-            section.fault(
+            report(
                 &listen.span,
                 fault.help(r#"name a port, or add persistence = "6m""#),
             );
@@ -109,7 +161,7 @@ fn check_service(
             && protocol != Protocol::Udp
         {
             let fault = Fault::new("`one_packet` is for UDP and firewall marks only");
-            section.fault(&at.span, fault.help("remove it"));
+            report(&at.span, fault.help("remove it"));
         }
     }
     if let Some(at) = persistence
@@ -117,60 +169,19 @@ fn check_service(
         && mask.family() != listen.value.family()
     {
         let fault = Fault::new(format!("the netmask does not fit the family of {word}"));
-        section.fault(
+        report(
             &at.span,
             fault.help(r#"for IPv4 it is a mask, "255.255.255.0"; for IPv6 a prefix length, 64"#),
         );
     }
-}
-
-/// `"5m"`, or `{ timeout = "5m", netmask = "255.255.255.0" }`.
-fn persistence(value: &DeValue<'_>) -> Read<Persistence> {
-    const EXAMPLE: &str = r#"write "6m", or { timeout = "6m", netmask = "255.255.255.0" }"#;
-    let read_timeout = kinds::duration(1, MAX_TIMEOUT);
-    let DeValue::Table(table) = value else {
-        return Ok(Persistence {
-            timeout: read_timeout(value)?,
-            netmask: None,
-        });
-    };
-    if let Some(other) = table
-        .keys()
-        .find(|key| !["timeout", "netmask"].contains(&key.get_ref().as_ref()))
-    {
-        let fault = Fault::new(format!("has an unknown key `{}`", other.get_ref()));
-        return Err(fault.help(EXAMPLE));
-    }
-    let Some(timeout) = table.get("timeout") else {
-        return Err(Fault::new("lacks its `timeout`").help(EXAMPLE));
-    };
-    let netmask = match table.get("netmask").map(toml::Spanned::get_ref) {
-        None => None,
-        Some(DeValue::String(mask)) => match mask.parse::<Ipv4Addr>() {
-            Ok(mask) => Some(Netmask::V4(mask)),
-            Err(_) => {
-                let fault = Fault::new(format!("has the netmask `{mask}`, which is none"));
-                return Err(fault.help(EXAMPLE));
-            }
-        },
-        Some(length) => match kinds::number(1, 128)(length) {
-            Ok(length) => Some(Netmask::V6(u8::try_from(length).unwrap_or(128))),
-            Err(fault) => {
-                return Err(Fault::new(format!("has a netmask that {}", fault.message))
-                    .help("as a prefix length it can be 1 to 128"));
-            }
-        },
-    };
-    Ok(Persistence {
-        timeout: read_timeout(timeout.get_ref())?,
-        netmask,
-    })
+    sound
 }
 
 fn destination(
     mut section: Section<'_>,
     service: Option<&ServiceKey>,
     earlier: &[Destination],
+    trial: &Trial,
 ) -> Option<Destination> {
     let service_port = match service {
         Some(ServiceKey::Endpoint { vip, .. }) => Some(vip.port),
@@ -190,14 +201,18 @@ fn destination(
     let lower = section.value("lower_threshold", kinds::number32(0, MAX_WEIGHT));
     let tunnel = section.value("tunnel", tunnel);
 
-    if let (Some(address), Some(service)) = (&address, service) {
-        check_destination(&section, service, address, method.as_ref(), earlier);
-    }
+    let mut sound = match (&address, service) {
+        (Some(address), Some(service)) => {
+            check_destination(&section, service, address, method.as_ref(), earlier)
+        }
+        _ => false,
+    };
     if let Some(lower) = &lower
         && lower.value > upper.as_ref().map_or(0, |at| at.value)
     {
         let fault = Fault::new("`lower_threshold` exceeds `upper_threshold`");
         section.fault(&lower.span, fault.help("raise upper_threshold"));
+        sound = false;
     }
     if let (Some(tunnel), Some(method)) = (&tunnel, &method)
         && method.value != Method::Tun
@@ -207,93 +222,78 @@ fn destination(
             &tunnel.span,
             fault.help(r#"remove it, or say method = "tun""#),
         );
+        sound = false;
+    }
+    // Where the director's refusal points: at what is most particular.
+    let span = [
+        tunnel.as_ref().map(|at| &at.span),
+        method.as_ref().map(|at| &at.span),
+    ];
+    let span = span.into_iter().flatten().next().cloned();
+    let found = match (address, method) {
+        (Some(address), Some(method)) => Some(Destination {
+            weight: weight.map_or(1, |at| at.value),
+            upper_threshold: upper.map_or(0, |at| at.value),
+            lower_threshold: lower.map_or(0, |at| at.value),
+            tunnel: tunnel.map(|at| at.value).unwrap_or_default(),
+            ..Destination::new(address.value, method.value)
+        }),
+        _ => None,
+    };
+    if let (true, Some(service), Some(found)) = (sound, service, &found)
+        && let Some(fault) = trial.destination(service, found)
+    {
+        section.fault(&span.unwrap_or_else(|| section.span.clone()), fault);
     }
     section.finish(LATER_DESTINATION);
-    Some(Destination {
-        weight: weight.map_or(1, |at| at.value),
-        upper_threshold: upper.map_or(0, |at| at.value),
-        lower_threshold: lower.map_or(0, |at| at.value),
-        tunnel: tunnel.map(|at| at.value).unwrap_or_default(),
-        ..Destination::new(address?.value, method?.value)
-    })
+    found
 }
 
-/// `10.0.0.2:8080`, or without a port: the service's.
-fn server(text: &str, port: u16) -> Read<Endpoint> {
-    if let Ok(endpoint) = text.parse() {
-        return Ok(endpoint);
-    }
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    match bare.parse::<Addr>() {
-        Ok(addr) => Ok(Endpoint::new(addr, port)),
-        Err(_) => Err(Fault::new(format!("is `{text}`, which is no address"))
-            .help(r#"write "10.0.0.2:8080" or "[fd00::2]:8080"; without a port, the service's"#)),
-    }
-}
-
+/// Whether a destination fits its service.
 fn check_destination(
     section: &Section<'_>,
     service: &ServiceKey,
     address: &At<Endpoint>,
     method: Option<&At<Method>>,
     earlier: &[Destination],
-) {
+) -> bool {
+    let mut sound = true;
+    let mut report = |fault: Fault| {
+        sound = false;
+        section.fault(&address.span, fault);
+    };
     let word = key::format(service);
     let found = address.value;
     if earlier.iter().any(|other| other.address == found) {
-        section.fault(
-            &address.span,
-            Fault::new(format!("{word} has the destination {found} twice")).help("remove one"),
-        );
+        let fault = Fault::new(format!("{word} has the destination {found} twice"));
+        report(fault.help("remove one"));
     }
     let link_local = found.addr.family() == Family::V6 && found.addr.hi >> 54 == 0xfe80 >> 6;
     if !found.addr.is_unicast() || link_local {
-        let fault = Fault::new(format!("{} is not the address of one host", found.addr));
-        section.fault(&address.span, fault);
+        report(Fault::new(format!(
+            "{} is not the address of one host",
+            found.addr
+        )));
     }
     let Some(method) = method else {
-        return;
+        return false;
     };
     if method.value != Method::Tun && found.addr.family() != service.family() {
         let fault = Fault::new(format!(
             "{found} and {word} are of different address families"
         ));
-        section.fault(&address.span, fault.help("only a tunnel can join them"));
+        report(fault.help("only a tunnel can join them"));
     }
     if let ServiceKey::Endpoint { vip, .. } = service
         && method.value != Method::Nat
         && found.port != vip.port
     {
+        let right = Endpoint::new(found.addr, vip.port);
         let fault = Fault::new(format!(
             "the port {} differs from the service's, and only `nat` can change ports",
             found.port
         ));
-        let right = Endpoint::new(found.addr, vip.port);
-        section.fault(
-            &address.span,
-            fault.help(format!(r#"write "{right}", or say method = "nat""#)),
-        );
+        report(fault.help(format!(r#"write "{right}", or say method = "nat""#)));
     }
-}
-
-/// `"ipip"`; the other kinds are known and refused.
-fn tunnel(value: &DeValue<'_>) -> Read<Tunnel> {
-    let kind = match value {
-        DeValue::Table(table) => match table.get("type") {
-            Some(kind) => kinds::text(kind.get_ref())?,
-            None => return Err(Fault::new("lacks its `type`").help(r#"write "ipip""#)),
-        },
-        other => kinds::text(other)?,
-    };
-    match kind.as_str() {
-        "ipip" => Ok(Tunnel::Ipip),
-        "gue" | "gre" => Err(Fault::new(format!(
-            "is `{kind}`, and of tunnels this version has only ipip"
-        ))
-        .help(r#"write "ipip""#)),
-        _ => Err(Fault::new(format!("is `{kind}`, which does not exist")).help(r#"write "ipip""#)),
-    }
+    sound
 }

@@ -4,7 +4,6 @@
 //! configuration is used whether a director would take it.
 
 use super::backend::{Backend, refuse};
-use crate::config::SCHEDULERS;
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MAX_NAME, Method,
     Operation, Refusal, Service, ServiceStatus, SyncDaemon, SyncRole, SyncStart, Timeouts, Totals,
@@ -268,7 +267,7 @@ fn position(service: &ServiceStatus, address: Endpoint) -> Option<usize> {
 
 fn check_service(config: &Service) -> Result<(), Refusal> {
     let name = config.scheduler.as_str();
-    if name.len() > MAX_NAME || !(SCHEDULERS.contains(&name) || name == "none") {
+    if name.len() > MAX_NAME || !lvs_sched::NAMES.contains(&name) {
         return Err(refuse::no_scheduler(name));
     }
     if let Some(engine) = &config.engine

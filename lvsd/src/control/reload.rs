@@ -195,6 +195,7 @@ fn describe(operation: &Operation) -> String {
 mod tests {
     use super::*;
     use crate::control::Memory;
+    use lvs_api::Persistence;
 
     fn parse(text: &str) -> Config {
         Config::parse("test.toml", text).unwrap()
@@ -203,7 +204,6 @@ mod tests {
     const BEFORE: &str = r#"
         [[service]]
         listen = "tcp://192.0.2.10:80"
-        persistence = { timeout = "5m", netmask = "255.255.255.255" }
         [[service.destination]]
         address = "10.0.0.1:80"
         method = "dr"
@@ -219,7 +219,6 @@ mod tests {
         udp = "1m"
         [[service]]
         listen = "tcp://192.0.2.10:80"
-        persistence = "5m"
         [[service.destination]]
         address = "10.0.0.3:80"
         method = "dr"
@@ -228,7 +227,7 @@ mod tests {
         method = "dr"
         weight = 5
         [[service]]
-        listen = "fwmark://7"
+        listen = "tcp://[2001:db8::10]:80"
         scheduler = "lc"
     "#;
 
@@ -246,12 +245,28 @@ mod tests {
                 "remove 10.0.0.1:80 from tcp://192.0.2.10:80",
                 "add 10.0.0.3:80 to tcp://192.0.2.10:80",
                 "change 10.0.0.2:80 of tcp://192.0.2.10:80",
-                "add fwmark://7",
+                "add tcp://[2001:db8::10]:80",
             ]
         );
         assert_eq!(apply(&parse(AFTER), &director).unwrap(), 6);
         assert_eq!(director.timeouts().udp, 60);
         assert_eq!(apply(&parse(AFTER), &director).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_netmask_that_joins_nobody_is_none() {
+        let mut rule = parse(BEFORE).services.remove(0);
+        let persistence = |netmask| {
+            Some(Persistence {
+                timeout: 300,
+                netmask,
+            })
+        };
+        rule.service.persistence = persistence(Some(Netmask::V4([255; 4].into())));
+        let mut status = ServiceStatus::new(rule.service.clone());
+        rule.destinations.clear();
+        status.config.persistence = persistence(None);
+        assert_eq!(plan(&[status], &[rule]), []);
     }
 
     #[test]

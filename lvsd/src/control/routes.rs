@@ -25,7 +25,7 @@ const CHUNK: usize = 1024;
 
 /// The whole protocol.
 pub(super) fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
-    let patience = limits.request;
+    let (patience, body) = (limits.request, limits.body);
     Router::new()
         .route("/v1/info", get(info))
         .route("/v1/services", get(services))
@@ -39,21 +39,33 @@ pub(super) fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
         .route("/v1/transaction", post(transaction))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(limits.body))
+        .layer(DefaultBodyLimit::max(body))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            within(patience, request, next)
+            within(patience, body, request, next)
         }))
         .with_state(backend)
 }
 
-/// Limits the time until an answer begins, and stamps it with our version.
-async fn within(patience: std::time::Duration, request: Request, next: Next) -> Response {
-    let mut response = match tokio::time::timeout(patience, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => plain(
-            StatusCode::REQUEST_TIMEOUT,
-            Refusal::new(Errno::Invalid, "the request did not arrive in time"),
-        ),
+/// Limits the time until an answer begins and what a body may announce, and stamps the answer with
+/// our version.
+async fn within(
+    patience: std::time::Duration,
+    body: usize,
+    request: Request,
+    next: Next,
+) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let mut response = if announced.is_some_and(|length| length > body as u64) {
+        StatusCode::PAYLOAD_TOO_LARGE.into_response()
+    } else {
+        match tokio::time::timeout(patience, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => plain(
+                StatusCode::REQUEST_TIMEOUT,
+                Refusal::new(Errno::Invalid, "the request did not arrive in time"),
+            ),
+        }
     };
     // What an extractor of the framework refused has a text of its own.
     let json = HeaderValue::from_static("application/json");

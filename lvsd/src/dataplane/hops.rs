@@ -14,15 +14,15 @@ const HOPS: usize = 8192;
 
 /// Where a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHop {
+pub(crate) struct NextHop {
     /// The interface.
-    pub ifindex: u32,
+    pub(crate) ifindex: u32,
     /// The neighbour on that link.
-    pub addr: Addr,
+    pub(crate) addr: Addr,
     /// Its Ethernet address, if the kernel knows it.
-    pub mac: Option<[u8; 6]>,
+    pub(crate) mac: Option<[u8; 6]>,
     /// The interface's own Ethernet address.
-    pub source_mac: [u8; 6],
+    pub(crate) source_mac: [u8; 6],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ struct Slot {
 
 /// What a worker remembers of the ways.
 #[derive(Debug)]
-pub struct Hops {
+pub(crate) struct Hops {
     slots: Box<[Slot]>,
     hops: Vec<NextHop>,
     epoch: u32,
@@ -60,7 +60,7 @@ impl Default for Hops {
 
 impl Hops {
     /// The ways for a batch that came in by `arrival`. Forgets what an older snapshot said.
-    pub fn ways<'a>(&'a mut self, snapshot: &'a NetSnapshot, arrival: u32) -> Ways<'a> {
+    pub(crate) fn ways<'a>(&'a mut self, snapshot: &'a NetSnapshot, arrival: u32) -> Ways<'a> {
         if self.generation != snapshot.generation() || self.hops.len() > HOPS {
             self.generation = snapshot.generation();
             self.epoch = self.epoch.wrapping_add(1);
@@ -75,7 +75,7 @@ impl Hops {
 
     /// The next hop of a number that [`Ways`] gave in this batch.
     #[must_use]
-    pub fn get(&self, hop: u32) -> Option<&NextHop> {
+    pub(crate) fn get(&self, hop: u32) -> Option<&NextHop> {
         self.hops.get(hop as usize)
     }
 
@@ -127,7 +127,7 @@ impl Hops {
 
 /// The ways as the director asks for them, for one batch.
 #[derive(Debug)]
-pub struct Ways<'a> {
+pub(crate) struct Ways<'a> {
     memory: &'a mut Hops,
     snapshot: &'a NetSnapshot,
     arrival: u32,

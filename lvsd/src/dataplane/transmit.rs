@@ -28,7 +28,7 @@ pub struct PortInfo {
 
 /// The sending half of a worker.
 #[derive(Debug)]
-pub struct Transmit {
+pub(crate) struct Transmit {
     ports: Vec<PortInfo>,
     senders: Vec<Sender>,
     injector: Option<Injector>,
@@ -43,7 +43,7 @@ impl Transmit {
     /// Without interfaces; `injector` is the way to the host's own stack, `wanted` where neighbours
     /// are asked for, `vips` the addresses to answer for.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         injector: Option<Injector>,
         wanted: SyncSender<Hop>,
         vips: Arc<ArcSwap<AnsweredVips>>,
@@ -61,13 +61,13 @@ impl Transmit {
     }
 
     /// Adds an interface, behind the others.
-    pub fn attach(&mut self, info: PortInfo, sender: Sender) {
+    pub(crate) fn attach(&mut self, info: PortInfo, sender: Sender) {
         self.ports.push(info);
         self.senders.push(sender);
     }
 
     /// Leaves an interface; answers its place.
-    pub fn detach(&mut self, ifindex: u32) -> Option<usize> {
+    pub(crate) fn detach(&mut self, ifindex: u32) -> Option<usize> {
         let index = self.ports.iter().position(|port| port.ifindex == ifindex)?;
         self.ports.remove(index);
         self.senders.remove(index);
@@ -76,18 +76,18 @@ impl Transmit {
 
     /// The interface at a place; 0 for a place that is none.
     #[must_use]
-    pub fn ifindex(&self, index: usize) -> u32 {
+    pub(crate) fn ifindex(&self, index: usize) -> u32 {
         self.ports.get(index).map_or(0, |port| port.ifindex)
     }
 
     /// The sending rings.
-    pub fn senders(&mut self) -> &mut [Sender] {
+    pub(crate) fn senders(&mut self) -> &mut [Sender] {
         &mut self.senders
     }
 
     /// What the ring at a place has counted.
     #[must_use]
-    pub fn statistics(&self, index: usize) -> TransmitStatistics {
+    pub(crate) fn statistics(&self, index: usize) -> TransmitStatistics {
         self.senders
             .get(index)
             .map(Sender::statistics)
@@ -96,7 +96,7 @@ impl Transmit {
 
     /// Does what the verdict says with a frame that came in by the port at `index`.
     #[inline]
-    pub fn act(
+    pub(crate) fn act(
         &mut self,
         index: usize,
         frame: &mut Frame<'_>,
@@ -133,7 +133,7 @@ impl Transmit {
     }
 
     /// Sends what the batch has left, one system call an interface.
-    pub fn flush(&mut self, worker: &Worker) {
+    pub(crate) fn flush(&mut self, worker: &Worker) {
         for sender in &mut self.senders {
             if let Err(reason) = sender.flush() {
                 worker.count_drop(reason);
@@ -148,7 +148,7 @@ impl Transmit {
     }
 
     /// Sends frames whose neighbour is known by now, and gives up on those that waited too long.
-    pub fn release(&mut self, snapshot: &NetSnapshot, now: Tick, worker: &Worker) {
+    pub(crate) fn release(&mut self, snapshot: &NetSnapshot, now: Tick, worker: &Worker) {
         let Self {
             waiting,
             ports,
@@ -169,7 +169,7 @@ impl Transmit {
     }
 
     /// Sends a frame of the director's own by an interface.
-    pub fn send_own(&mut self, ifindex: u32, frame: &[u8]) {
+    pub(crate) fn send_own(&mut self, ifindex: u32, frame: &[u8]) {
         let port = self.ports.iter().position(|port| port.ifindex == ifindex);
         if let Some(index) = port {
             // The interface may have gone down since; the next announcement comes when it is back.

@@ -23,7 +23,7 @@ const STATISTICS_EVERY: u32 = 256;
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Work on one more interface.
     Attach(PortInfo, Box<Port>),
     /// Leave an interface.
@@ -54,27 +54,27 @@ pub struct PortStatistics {
 }
 
 /// What a worker has counted of its rings; written by the worker now and then.
-pub type SharedStatistics = Arc<Mutex<Vec<PortStatistics>>>;
+pub(crate) type SharedStatistics = Arc<Mutex<Vec<PortStatistics>>>;
 
 /// What a worker is made of.
 #[derive(Debug)]
-pub struct WorkerParts {
+pub(crate) struct WorkerParts {
     /// The director's half.
-    pub director: lvs_director::Worker,
+    pub(crate) director: lvs_director::Worker,
     /// The kernel's tables.
-    pub snapshots: Arc<ArcSwap<NetSnapshot>>,
+    pub(crate) snapshots: Arc<ArcSwap<NetSnapshot>>,
     /// Where commands come from.
-    pub inbox: Inbox<Command>,
+    pub(crate) inbox: Inbox<Command>,
     /// What wakes the worker when a command has been sent.
-    pub waker: Arc<Waker>,
+    pub(crate) waker: Arc<Waker>,
     /// Where to leave the statistics.
-    pub statistics: SharedStatistics,
+    pub(crate) statistics: SharedStatistics,
     /// The sending half.
-    pub transmit: Transmit,
+    pub(crate) transmit: Transmit,
 }
 
 /// Runs until [`Command::Stop`].
-pub fn run(parts: WorkerParts) {
+pub(crate) fn run(parts: WorkerParts) {
     let WorkerParts {
         mut director,
         snapshots,

@@ -1,6 +1,8 @@
 //! The stages, one file a subject.
 
 pub(crate) mod benches;
+pub(crate) mod demo;
+pub(crate) mod examples;
 pub(crate) mod fuzz;
 pub(crate) mod lint;
 pub(crate) mod loom;

@@ -1,0 +1,301 @@
+//! What lvsadm has beyond ipvsadm, and what it says when there is no daemon.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Daemon, LocalNames, Seen};
+use lvs_api::{Connection, DestinationStatus, ServiceStatus, key};
+use lvs_core::{Counters, Rates};
+use lvsadm::{Surroundings, run};
+use lvsd::control::{Backend, Memory};
+use std::sync::Arc;
+
+fn start() -> (Arc<Memory>, Daemon) {
+    let director = Arc::new(Memory::new());
+    let daemon = Daemon::start(Arc::clone(&director) as Arc<dyn Backend>);
+    (director, daemon)
+}
+
+fn alone(args: &[&str]) -> Seen {
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let status = run(
+        &args,
+        &mut Surroundings {
+            input: &mut std::io::empty(),
+            output: &mut output,
+            errors: &mut errors,
+            socket: Some("/nonexistent/lvsd.sock".into()),
+            names: &LocalNames,
+        },
+    );
+    Seen {
+        status,
+        stdout: String::from_utf8(output).unwrap(),
+        stderr: String::from_utf8(errors).unwrap(),
+    }
+}
+
+#[test]
+fn without_a_daemon_it_names_the_socket() {
+    for args in [&["lvsadm"][..], &["lvsadm", "-C"], &["lvsadm", "-R"]] {
+        assert_eq!(
+            alone(args),
+            Seen {
+                status: 2,
+                stdout: String::new(),
+                stderr: "lvsd is not running: nothing listens on /nonexistent/lvsd.sock\n\
+                         Start it, or name its socket with --socket or LVSD_SOCKET.\n"
+                    .to_owned(),
+            }
+        );
+    }
+    let named = alone(&["lvsadm", "-Ln", "--socket", "/nonexistent/other.sock"]);
+    assert!(named.stderr.contains("listens on /nonexistent/other.sock"));
+    // What needs no daemon asks none, and a wrong line is wrong all the same.
+    assert_eq!(alone(&["lvsadm", "-v"]).status, 0);
+    assert_eq!(alone(&["lvsadm", "-A"]).stderr.lines().count(), 1);
+}
+
+#[test]
+fn help_is_ipvsadms_or_a_manual() {
+    let short = alone(&["lvsadm", "-h"]);
+    assert_eq!(short, alone(&["/usr/sbin/ipvsadm", "-h"]));
+    assert_eq!(short, alone(&["ipvsadm", "--help"]));
+    insta::assert_snapshot!("manual", alone(&["lvsadm", "--help"]).stdout);
+}
+
+#[test]
+fn the_program_calls_itself_as_it_was_called() {
+    let named = |program| alone(&[program, "--bogus"]).stderr;
+    assert!(named("lvsadm").starts_with("Try `lvsadm -h' or 'lvsadm --help'"));
+    assert!(named("/sbin/ipvsadm").starts_with("Try `ipvsadm -h' or 'ipvsadm --help'"));
+}
+
+#[test]
+fn the_socket_may_be_named_before_the_command() {
+    let (_, daemon) = start();
+    let socket = daemon.socket.to_str().unwrap();
+    for args in [
+        &["lvsadm", "--socket", socket, "-Ln"][..],
+        &["lvsadm", "-Ln", &format!("--socket={socket}")],
+        &["lvsadm", "--socket", socket],
+    ] {
+        let seen = alone(args);
+        assert_eq!((seen.status, seen.stdout.lines().count()), (0, 3));
+    }
+}
+
+#[test]
+fn restoring_is_line_by_line_or_all_or_nothing() {
+    let (director, daemon) = start();
+    let rules = "-A -t 192.0.2.1:80 -s rr\n\n-A -t 192.0.2.1:80 -s rr\nipvsadm -a -t \
+                 192.0.2.1:80 -r 10.0.0.1 -m\n-a -t 192.0.2.9:80 -r 10.0.0.1 -m\n";
+    let seen = daemon.run(&["-R"], rules);
+    // The status is that of the last line.
+    assert_eq!(seen.status, 255);
+    assert_eq!(seen.stderr, "Service already exists\nService not defined\n");
+    assert_eq!(director.services()[0].destinations.len(), 1);
+
+    daemon.run(&["-C"], "");
+    let seen = daemon.run(&["-R", "--atomic"], rules);
+    assert_eq!(seen.status, 255);
+    assert_eq!(
+        seen.stderr,
+        "line 3: Service already exists; nothing was changed\n"
+    );
+    assert!(director.services().is_empty());
+    let seen = daemon.run(&["-R", "--atomic"], "-A -t 192.0.2.1:80\n-A -t\n");
+    assert_eq!(
+        seen.stderr,
+        "line 2: -t: missing argument; nothing was changed\n"
+    );
+    assert!(director.services().is_empty());
+
+    // An unknown option is skipped, a wrong value and a comment end the run.
+    let seen = daemon.run(&["-R"], "-A -t 192.0.2.1:80 --bogus\n-A -t 192.0.2.2:80\n");
+    assert_eq!(
+        (seen.status, seen.stderr.as_str()),
+        (0, "--bogus: unknown option\n")
+    );
+    let seen = daemon.run(&["-R"], "-A -t 192.0.2.3:80\n-A -t x\n-A -t 192.0.2.4:80\n");
+    assert_eq!(seen.status, 2);
+    let seen = daemon.run(&["-R"], "-A -t 192.0.2.5:80\n# rules\n-A -t 192.0.2.6:80\n");
+    assert_eq!(seen.status, 255);
+    assert!(seen.stderr.starts_with("Try `ipvsadm -h'"));
+    assert_eq!(director.services().len(), 3);
+}
+
+#[test]
+fn many_rules_are_restored_in_batches() {
+    let (director, daemon) = start();
+    let mut rules = String::from("-A -t 192.0.2.1:80 -s wrr\n");
+    for i in 0..2500 {
+        let line = format!("-a -t 192.0.2.1:80 -r 10.0.{}.{} -m\n", i >> 8, i & 255);
+        rules.push_str(&line);
+    }
+    // 10.0.0.0 is as good as any other address here.
+    let seen = daemon.run(&["-R"], &rules);
+    assert_eq!((seen.status, seen.stderr.as_str()), (0, ""));
+    assert_eq!(director.services()[0].destinations.len(), 2500);
+    let saved = daemon.run(&["-S", "-n"], "").stdout;
+    assert_eq!(saved.lines().count(), 2501);
+    daemon.run(&["-C"], "");
+    assert_eq!(daemon.run(&["-R", "--atomic"], &saved).status, 0);
+    assert_eq!(daemon.run(&["-S", "-n"], "").stdout, saved);
+}
+
+#[test]
+fn json_is_what_the_daemon_says() {
+    let (director, daemon) = start();
+    daemon.run(
+        &["-A", "-t", "192.0.2.1:80", "-s", "sh", "-b", "sh-port"],
+        "",
+    );
+    let seen = daemon.run(&["-L", "--json"], "");
+    let services: Vec<ServiceStatus> = serde_json::from_str(&seen.stdout).unwrap();
+    assert_eq!(services, director.services());
+    assert!(
+        seen.stdout.contains(r#""flags":["sh-port"]"#),
+        "{}",
+        seen.stdout
+    );
+    let connection: Connection = serde_json::from_str(r#"{"protocol":"udp","client":"198.51.100.1:5000","virtual":"192.0.2.1:53","destination":"10.0.0.1:53","method":"dr","state":"UDP","expires":299}"#).unwrap();
+    director.set_connections(vec![connection.clone(); 3]);
+    let lines = daemon.run(&["-Lc", "--json"], "").stdout;
+    assert_eq!(lines.lines().count(), 3);
+    for line in lines.lines() {
+        assert_eq!(
+            serde_json::from_str::<Connection>(line).unwrap(),
+            connection
+        );
+    }
+    let timeouts = daemon.run(&["-L", "--timeout", "--json"], "").stdout;
+    assert_eq!(timeouts, "{\"tcp\":900,\"tcp_fin\":120,\"udp\":300}\n");
+    assert_eq!(daemon.run(&["-L", "--daemon", "--json"], "").stdout, "[]\n");
+}
+
+#[test]
+fn drops_that_never_happened_are_not_listed() {
+    let (_, daemon) = start();
+    assert_eq!(
+        daemon.run(&["-L", "--drops"], "").stdout,
+        "     Packets Reason                   Meaning\n"
+    );
+}
+
+/// The fixture of the reference: the widths, units and blanks of every listing.
+#[test]
+fn listings_to_the_column() {
+    let (director, daemon) = start();
+    let rules = "\
+-A -t 192.0.2.10:80 -s rr
+-a -t 192.0.2.10:80 -r 10.0.0.2 -g -w 100 -x 100 -y 75
+-a -t 192.0.2.10:80 -r 10.0.0.3 -i -w 65535
+-a -t 192.0.2.10:80 -r 10.0.0.4 -i --tun-type gue --tun-port 6080 --tun-remcsum
+-a -t 192.0.2.10:80 -r 10.0.0.5 -i --tun-type gre --tun-csum
+-a -t 192.0.2.10:80 -r 10.0.0.11 -m
+-A -t 192.0.2.10:443 -s mh -p 300 -M 255.255.255.0 -b mh-fallback
+-A -f 7 -s lc -p 60 --pe sip
+";
+    assert_eq!(daemon.run(&["-R"], rules).stderr, "");
+    let counters = Counters {
+        conns: 123_456,
+        in_packets: 1_234_567,
+        out_packets: 7_654_321,
+        in_bytes: 99_999_999,
+        out_bytes: 100_000_000,
+    };
+    director.touch(&key::parse("tcp://192.0.2.10:80").unwrap(), |service| {
+        service.counters = counters;
+        service.rates = Rates {
+            cps: 123_456_789,
+            in_pps: 1,
+            out_pps: 2,
+            in_bps: 123_456_789,
+            out_bps: 3,
+        };
+        for destination in &mut service.destinations {
+            let DestinationStatus { config, .. } = destination;
+            if config.address.to_string() == "10.0.0.11:80" {
+                (destination.active, destination.inactive) = (12, 345);
+                destination.persistent = 3;
+                destination.rates = service.rates;
+                destination.counters = Counters {
+                    conns: 61_728,
+                    in_packets: 617_283,
+                    out_packets: 1,
+                    in_bytes: 1_000_000_000,
+                    out_bytes: 123_456_789_012,
+                };
+            }
+        }
+    });
+    let listed = |args: &[&str], skip: usize| -> Vec<String> {
+        let text = daemon.run(args, "").stdout;
+        text.lines().skip(skip).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        listed(&["-Ln"], 3),
+        [
+            "TCP  192.0.2.10:80 rr",
+            "  -> 10.0.0.2:80                  Route   100    0          0         ",
+            "  -> 10.0.0.3:80                  Tunnel  65535  0          0         ",
+            "  -> 10.0.0.4:80                  Tunnel  1      0          0         ",
+            "  -> 10.0.0.5:80                  Tunnel  1      0          0         ",
+            "  -> 10.0.0.11:80                 Masq    1      12         345       ",
+            "TCP  192.0.2.10:443 mh (mh-fallback) persistent 300 mask 255.255.255.0",
+            "FWM  7 lc persistent 60 pe sip",
+        ]
+    );
+    let stats = listed(&["-Ln", "--stats"], 3);
+    assert_eq!(
+        stats[0],
+        "TCP  192.0.2.10:80                  123456  1234567  7654321 99999999  100000K"
+    );
+    assert_eq!(
+        stats[5],
+        "  -> 10.0.0.11:80                    61728   617283        1    1000M     123G"
+    );
+    let exact = listed(&["-Ln", "--stats", "--exact"], 3);
+    assert_eq!(
+        exact[0],
+        "TCP  192.0.2.10:80                  123456  1234567  7654321 99999999 100000000"
+    );
+    assert_eq!(
+        exact[5],
+        "  -> 10.0.0.11:80                    61728   617283        1 1000000000 123456789012"
+    );
+    // Of a destination's rates only the bytes are shortened.
+    let rates = listed(&["-Ln", "--rate"], 3);
+    assert_eq!(
+        rates[0],
+        "TCP  192.0.2.10:80                 123456K        1        2  123456K        3"
+    );
+    assert_eq!(
+        rates[5],
+        "  -> 10.0.0.11:80                 123456789        1        2  123456K        3"
+    );
+    assert_eq!(
+        listed(&["-Ln", "--thresholds"], 4)[0],
+        "  -> 10.0.0.2:80                  100        75         0          0         "
+    );
+    assert_eq!(
+        listed(&["-Ln", "--persistent-conn"], 8)[0],
+        "  -> 10.0.0.11:80                 1         3           12         345       "
+    );
+    let tunnels = listed(&["-Ln", "--tun-info"], 1);
+    assert_eq!(
+        tunnels[..7],
+        [
+            "Prot LocalAddress:Port Scheduler Flags",
+            "  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn",
+            "TCP  192.0.2.10:80 rr",
+            "  -> 10.0.0.2:80                  Route   n/a           100    0          0         ",
+            "  -> 10.0.0.3:80                  Tunnel  ipip          65535  0          0         ",
+            "  -> 10.0.0.4:80                  Tunnel  gue:6080:r+c  1      0          0         ",
+            "  -> 10.0.0.5:80                  Tunnel  gre:+c        1      0          0         ",
+        ]
+    );
+}

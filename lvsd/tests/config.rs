@@ -1,0 +1,190 @@
+//! What the configuration says about files that are right and files that are wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use lvsd::config::{Config, ConfigError};
+use lvsd::control::{Memory, reload};
+
+const EXAMPLE: &str = include_str!("../lvsd.toml.example");
+
+#[test]
+fn the_example_is_right_and_a_director_takes_it() {
+    let config = Config::parse("lvsd.toml.example", EXAMPLE).unwrap();
+    assert_eq!(
+        config.summary(),
+        "2 services, 4 destinations, on all interfaces"
+    );
+    assert_eq!(reload::apply(&config, &Memory::new()).unwrap(), 6);
+}
+
+#[test]
+fn what_the_example_shows_as_default_is_the_default() {
+    // Every line `#key = value` is one; lines that explain have a blank after the mark.
+    let shown = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest,
+        _ => line,
+    });
+    let shown: Vec<&str> = shown
+        .filter(|line| !line.starts_with("interfaces") && !line.starts_with("workers"))
+        .collect();
+    let shown = Config::parse("example", &shown.join("\n")).unwrap();
+    let plain = Config::parse("example", EXAMPLE).unwrap();
+    assert_eq!(shown, plain);
+    let default = Config {
+        services: plain.services.clone(),
+        ..Config::default()
+    };
+    assert_eq!(plain, default);
+}
+
+#[test]
+fn an_empty_file_is_right() {
+    assert_eq!(Config::parse("empty", "").unwrap(), Config::default());
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let text = include_str!("golden/wrong.toml");
+    let error = Config::parse("wrong.toml", text).unwrap_err();
+    insta::assert_snapshot!("wrong_plain", error.to_string());
+    insta::assert_snapshot!("wrong_drawn", error.render(false));
+    assert!(error.render(true).contains("\u{1b}["));
+}
+
+/// The report about a text, one line a problem.
+fn report(text: &str) -> String {
+    Config::parse("t", text).unwrap_err().to_string()
+}
+
+fn service(more: &str) -> String {
+    report(&format!(
+        "[[service]]\nlisten = 'tcp://192.0.2.10:80'\n{more}"
+    ))
+}
+
+fn destination(more: &str) -> String {
+    service(&format!("[[service.destination]]\n{more}"))
+}
+
+#[test]
+fn each_mistake_has_its_sentence_and_place() {
+    let cases = [
+        (report("log = info"), "t:1:7: "),
+        (
+            report("socket = 'lvsd.sock'"),
+            "t:1:10: `socket` is not an absolute path; begin it with /",
+        ),
+        (
+            report("dataplane = 1"),
+            "t:1:13: `dataplane` is an integer, not a table; write [dataplane]",
+        ),
+        (
+            report("[dataplane]\ninterfaces = 'eth0'"),
+            "t:2:14: `interfaces` is a string, not a list; write a list of strings, such as \
+             [\"eth0\", \"eth1\"]",
+        ),
+        (
+            report("[dataplane]\ninterfaces = ['a', 'b', 'a']"),
+            "t:2:14: `a` is named twice",
+        ),
+        (
+            report("[dataplane]\nclaim = 'yes'"),
+            "t:2:9: `claim` is a string, not true or false; write true or false, without \
+             quotation marks",
+        ),
+        (
+            report("[connections]\ncapacity = 1_000"),
+            "t:2:12: `capacity` is out of range; it can be 1024 to 268435456",
+        ),
+        (
+            report("[timeouts]\ntcp = '32d'"),
+            "t:2:7: `tcp` is out of range; it can be 1 to 2678400 seconds",
+        ),
+        (
+            report("[timeouts]\nudp = 'soon'"),
+            "t:2:7: `udp` is `soon`, which is no length of time; write seconds, or \"90s\", \
+             \"15m\", \"1h30m\", \"2d\"",
+        ),
+        (
+            report("[metrics]\nlisten = 1"),
+            "t:1:2: `metrics`: metrics are not part of this version; remove it",
+        ),
+        (
+            report("[[service]]"),
+            "t:1:1: `listen` is missing in [[service]]; add listen = \"tcp://192.0.2.10:80\"",
+        ),
+        (
+            report("[service]\nlisten = 'tcp://192.0.2.10:80'"),
+            "t:1:1: `service` is a table, not a list of tables; start each with a line of its \
+             own: [[service]]",
+        ),
+        (
+            report("[[service]]\nlisten = 'tcp://192.0.2.10:0'"),
+            "t:2:10: port 0 means every port, which only works with persistence; name a port, or \
+             add persistence = \"6m\"",
+        ),
+        (
+            service("one_packet = true"),
+            "t:3:14: `one_packet` is for UDP and firewall marks only; remove it",
+        ),
+        (
+            service("scheduler = 'rr'\nflags = ['sh-port']"),
+            "t:4:9: `flags` do not fit `rr`: the scheduler flag `sh-port` belongs to another \
+             scheduler",
+        ),
+        (
+            service("persistence = { timeout = '5m', netmask = 24 }"),
+            "t:3:15: the netmask does not fit the family of tcp://192.0.2.10:80; for IPv4 it is a \
+             mask, \"255.255.255.0\"; for IPv6 a prefix length, 64",
+        ),
+        (
+            service("persistence_engine = 'sip'"),
+            "t:3:1: `persistence_engine`: persistence engines are not part of this version; \
+             remove it",
+        ),
+        (
+            destination("address = '10.0.0.1'"),
+            "t:3:1: `method` is missing in [[service.destination]]; add method = \"nat\", \"dr\" \
+             or \"tun\"",
+        ),
+        (
+            destination("address = 'web1'\nmethod = 'dr'"),
+            "t:4:11: `address` is `web1`, which is no address; write \"10.0.0.2:8080\" or \
+             \"[fd00::2]:8080\"; without a port, the service's",
+        ),
+        (
+            destination("address = '224.0.0.1'\nmethod = 'dr'"),
+            "t:4:11: 224.0.0.1 is not the address of one host",
+        ),
+        (
+            destination("address = '10.0.0.1'\nmethod = 'dr'\nlower_threshold = 5"),
+            "t:6:19: `lower_threshold` exceeds `upper_threshold`; raise upper_threshold",
+        ),
+        (
+            destination("address = '10.0.0.1'\nmethod = 'dr'\ntunnel = 'gre'"),
+            "t:6:10: `tunnel` is for the method `tun` only; remove it, or say method = \"tun\"",
+        ),
+        (
+            destination("address = '10.0.0.1'\nmethod = 'tun'\ntunnel = { type = 'gue' }"),
+            "t:6:10: `tunnel` lacks the `port` of gue; write \"ipip\", { type = \"gre\", checksum \
+             = \"full\" } or { type = \"gue\", port = 6080 }",
+        ),
+    ];
+    for (said, expected) in cases {
+        assert!(
+            said.starts_with(expected),
+            "\n    said: {said}\nexpected: {expected}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load("/nonexistent/lvsd.toml".as_ref()).unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+    assert_eq!(
+        error.to_string(),
+        "cannot read /nonexistent/lvsd.toml: No such file or directory (os error 2)"
+    );
+}
