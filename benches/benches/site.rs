@@ -239,7 +239,8 @@ fn tcp(lvsd: Option<&PathBuf>, offloads: bool, reverse: bool) {
             let Some(server) = site.servers().first() else {
                 return Ok(Stream::default());
             };
-            let _iperf = IperfServer::start(server, PORT)?;
+            let _iperf =
+                IperfServer::start(server, SocketAddr::new(site.server_address(0, false), PORT))?;
             let seconds = setting("LVS_BENCH_SECONDS", 3);
             let test = IperfTest {
                 reverse,

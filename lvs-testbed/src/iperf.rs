@@ -1,6 +1,6 @@
 //! iperf3, where it is installed: streams of TCP and UDP, and what arrived of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -50,21 +50,25 @@ pub struct IperfReport {
 }
 
 impl IperfServer {
-    /// Starts it on every address of `namespace` and waits until it listens.
+    /// Starts it on `address` of `namespace` and waits until it listens.
+    ///
+    /// On every address would not do for UDP behind DR or TUN: iperf3 connects its socket to the
+    /// client from the address that the route gives, which is not the VIP that was asked.
     ///
     /// # Errors
     ///
     /// When iperf3 is not installed or does not start.
-    pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
+    pub fn start(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
         let mut command = program::command("iperf3")?;
-        command.args(["--server", "--port", &port.to_string()]);
+        command.args(["--server", "--bind", &address.ip().to_string()]);
+        command.args(["--port", &address.port().to_string()]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = namespace.spawn(command)?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        let listening = format!(":{port:04X} ");
+        let (file, listening) = listed(address);
         loop {
-            let read = || std::fs::read_to_string("/proc/thread-self/net/tcp6");
-            let sockets = namespace.run(read)?.unwrap_or_default();
+            let sockets = namespace.run(|| std::fs::read_to_string(file))?;
+            let sockets = sockets.unwrap_or_default();
             let mut lines = sockets.lines();
             if lines.any(|line| line.contains(&listening) && line.contains(" 0A ")) {
                 return Ok(Self { _child: child });
@@ -75,6 +79,21 @@ impl IperfServer {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// The file in which the kernel lists a TCP socket of this local address, and how.
+fn listed(address: SocketAddr) -> (&'static str, String) {
+    let words = |octets: &[u8]| {
+        let words = octets.as_chunks::<4>().0.iter();
+        words
+            .map(|word| format!("{:08X}", u32::from_ne_bytes(*word)))
+            .collect::<String>()
+    };
+    let (file, host) = match address.ip() {
+        IpAddr::V4(v4) => ("/proc/thread-self/net/tcp", words(&v4.octets())),
+        IpAddr::V6(v6) => ("/proc/thread-self/net/tcp6", words(&v6.octets())),
+    };
+    (file, format!("{host}:{:04X} ", address.port()))
 }
 
 impl IperfTest {
@@ -97,33 +116,26 @@ impl IperfTest {
     ///
     /// When iperf3 is not installed, and with its own words when it fails.
     pub fn run(&self, client: &Namespace) -> Result<IperfReport> {
-        let mut command = program::command("iperf3")?;
-        command.args(["--client", &self.to.ip().to_string(), "--json"]);
-        command.args(["--port", &self.to.port().to_string()]);
+        let mut command = Vec::new();
+        let mut add = |words: &[&str]| command.extend(words.iter().map(|&word| word.to_owned()));
+        add(&["--client", &self.to.ip().to_string(), "--json"]);
+        add(&["--port", &self.to.port().to_string()]);
         match self.amount {
-            Amount::Seconds(seconds) => command.args(["--time", &seconds.to_string()]),
-            Amount::Bytes(bytes) => command.args(["--bytes", &bytes.to_string()]),
+            Amount::Seconds(seconds) => add(&["--time", &seconds.to_string()]),
+            Amount::Bytes(bytes) => add(&["--bytes", &bytes.to_string()]),
         };
-        command.args(["--connect-timeout", "5000"]);
-        command.args(["--parallel", &self.streams.to_string()]);
+        add(&["--connect-timeout", "5000"]);
+        add(&["--parallel", &self.streams.to_string()]);
         if let Some(length) = self.length {
-            command.args(["--length", &length.to_string()]);
+            add(&["--length", &length.to_string()]);
         }
         if self.reverse {
-            command.arg("--reverse");
+            add(&["--reverse"]);
         }
         if let Some(rate) = self.udp {
-            command.args(["--udp", "--bitrate", &rate.to_string()]);
+            add(&["--udp", "--bitrate", &rate.to_string()]);
         }
-        let output = client.output(command)?;
-        let json = String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
-            let said = json.lines().find(|line| line.contains("\"error\""));
-            return Err(Error::Unexpected {
-                doing: format!("iperf3 from {} to {}", client.name(), self.to),
-                got: said.unwrap_or(&json).trim().to_owned(),
-            });
-        }
+        let json = self.output(client, &command)?;
         let (received, sent) = if self.udp.is_some() {
             ("\"sum\"", "\"sum\"")
         } else {
@@ -134,6 +146,33 @@ impl IperfTest {
             lost_percent: number(&json, received, "\"lost_percent\""),
             retransmits: number(&json, sent, "\"retransmits\""),
         })
+    }
+
+    /// The report as it is. A server that has not quite finished with the test before is asked
+    /// again.
+    fn output(&self, client: &Namespace, arguments: &[String]) -> Result<String> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut command = program::command("iperf3")?;
+            command.args(arguments);
+            let output = client.output(command)?;
+            let json = String::from_utf8_lossy(&output.stdout).into_owned();
+            // With --json, an error is told there and the exit status says that all is well.
+            let error = json.lines().find(|line| line.contains("\"error\":"));
+            let busy = error.is_some_and(|error| error.contains("busy"));
+            match error {
+                Some(_) if busy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                None if output.status.success() => return Ok(json),
+                _ => {
+                    return Err(Error::Unexpected {
+                        doing: format!("iperf3 from {} to {}", client.name(), self.to),
+                        got: error.unwrap_or(&json).trim().to_owned(),
+                    });
+                }
+            }
+        }
     }
 }
 

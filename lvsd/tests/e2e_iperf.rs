@@ -9,10 +9,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use common::{IPERF, Running, every_way};
-use lvs_testbed::SiteConfig;
-use lvs_testbed::iperf::{Amount, IperfServer, IperfTest};
+use lvs_testbed::iperf::{Amount, IperfReport, IperfServer, IperfTest};
 use lvs_testbed::test::networked;
+use lvs_testbed::{SiteConfig, Vip};
 
 fn streams(mtu: u32, offloads: bool) {
     let running = Running::start(SiteConfig {
@@ -21,38 +23,45 @@ fn streams(mtu: u32, offloads: bool) {
         offloads,
         ..SiteConfig::default()
     });
-    let _server = IperfServer::start(&running.site.servers()[0], IPERF).unwrap();
+    let server = &running.site.servers()[0];
     for (vip, ipv6) in every_way() {
-        let tcp = IperfTest::tcp(vip.endpoint(ipv6, IPERF), Amount::Bytes(20_000_000));
-        let back = IperfTest {
-            reverse: true,
-            ..tcp.clone()
+        let address = match vip {
+            Vip::Nat => running.site.server_address(0, ipv6),
+            Vip::DirectRoute | Vip::Tunnel => vip.address(ipv6),
         };
+        let _server = IperfServer::start(server, SocketAddr::new(address, IPERF)).unwrap();
+        let tcp = IperfTest::tcp(vip.endpoint(ipv6, IPERF), Amount::Bytes(20_000_000));
         let udp = IperfTest {
-            udp: Some(50_000_000),
-            amount: Amount::Bytes(2_000_000),
+            udp: Some(10_000_000),
+            amount: Amount::Bytes(600_000),
             length: Some(1200),
             ..tcp.clone()
         };
-        let udp_back = IperfTest {
-            reverse: true,
-            ..udp.clone()
-        };
-        for test in [tcp, back, udp, udp_back] {
-            let what = format!("{vip:?} mtu={mtu} offloads={offloads} {test:?}");
-            let report = match test.run(running.site.client()) {
-                Ok(report) => report,
-                Err(error) => panic!("{what}: {error}\n{}", running.explain()),
-            };
-            assert!(report.bits_per_second > 1e6, "{what}: {report:?}");
-            // The machine may be busy with other things; lvsd itself has room for this.
-            assert!(
-                report.lost_percent < 5.0,
-                "{what}: {report:?}\n{}",
-                running.explain()
-            );
+        for mut test in [tcp, udp] {
+            for reverse in [false, true] {
+                test.reverse = reverse;
+                let what = format!("{vip:?} mtu={mtu} offloads={offloads} {test:?}");
+                stream(&running, &test, &what);
+            }
         }
     }
+}
+
+/// Runs one. UDP may have lost datagrams because the machine was busy with other things: lvsd is to
+/// blame for what is lost three times.
+fn stream(running: &Running, test: &IperfTest, what: &str) {
+    let mut report = IperfReport::default();
+    for _ in 0..3 {
+        report = match test.run(running.site.client()) {
+            Ok(report) => report,
+            Err(error) => panic!("{what}: {error}\n{}", running.explain()),
+        };
+        assert!(report.bits_per_second > 1e6, "{what}: {report:?}");
+        if report.lost_percent < 1.0 {
+            return;
+        }
+    }
+    panic!("{what}: {report:?}\n{}", running.explain());
 }
 
 #[test]
