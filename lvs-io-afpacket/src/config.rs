@@ -4,11 +4,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RingVersion {
     /// `TPACKET_V2`: one slot per frame; a frame is seen at once. Frames that exceed a slot come
-    /// through the socket's queue, whole.
+    /// through the socket's queue, whole. The default: a round trip through a forwarder takes some
+    /// 30 µs (18 µs through the kernel), and a frame costs no more than with V3, a large one a quarter
+    /// less.
     #[default]
     V2,
     /// `TPACKET_V3`: blocks of many frames, seen when a block is full or after
-    /// [`PortConfig::block_timeout_ms`]. Less work per small frame, more delay.
+    /// [`PortConfig::block_timeout_ms`]: a round trip through a forwarder takes 1 ms, more on
+    /// kernels before 6.18, whose shortest time is that of a timer tick.
     V3,
 }
 
@@ -49,7 +52,7 @@ pub struct Fanout {
 ///     fanout: Some(Fanout { group: 7, mode: FanoutMode::Hash }),
 ///     ..PortConfig::new(2)
 /// };
-/// assert!(config.qdisc_bypass);
+/// assert_eq!(config.receive_slots, 2048);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -64,7 +67,8 @@ pub struct PortConfig {
     /// V2: bytes of a slot, headers and headroom included, at least. Frames that do not fit come
     /// through the socket's queue, by a system call each.
     pub receive_slot_size: usize,
-    /// V2: how many frames larger than a slot a batch can hold (64 KB each).
+    /// V2: how many frames larger than a slot a batch can hold (64 KB each), 1 to 64. Few, so that
+    /// their bytes are still in the cache when they are sent.
     pub large_frames: usize,
     /// V2: bytes of frames that may wait in the socket's queue.
     pub large_queue: usize,
@@ -83,7 +87,8 @@ pub struct PortConfig {
     pub send_buffer: usize,
     /// Hand frames to the driver past the queueing discipline, and with it past traffic control,
     /// the egress filters and `tcpdump`. Ends by itself when the driver refuses a frame that the
-    /// discipline would have kept, or cut for it.
+    /// discipline would have kept, or cut for it. Saves 3 % of sending on a veth; the more, the more
+    /// the discipline does.
     pub qdisc_bypass: bool,
     /// Share the interface's frames with other ports.
     pub fanout: Option<Fanout>,
@@ -101,7 +106,7 @@ impl PortConfig {
             headroom: 64,
             receive_slots: 2048,
             receive_slot_size: 2048,
-            large_frames: 16,
+            large_frames: 4,
             large_queue: 32 << 20,
             blocks: 16,
             block_size: 256 << 10,
@@ -109,7 +114,7 @@ impl PortConfig {
             transmit_slots: 256,
             transmit_slot_size: 2048,
             send_buffer: 16 << 20,
-            qdisc_bypass: true,
+            qdisc_bypass: false,
             fanout: None,
             other_stations: false,
         }

@@ -125,9 +125,21 @@ impl<'a> Frame<'a> {
         if length > self.start || at > self.len() {
             return Err(DropReason::NoHeadroom);
         }
-        self.buffer
-            .copy_within(self.start..self.start + at, self.start - length);
-        self.start -= length;
+        let start = self.start - length;
+        let front = self.buffer.get(self.start..self.start + at);
+        if let Some(&untagged) = front.and_then(|front| <&[u8; 14]>::try_from(front).ok()) {
+            // Ethernet without tags, nearly always: through registers.
+            if let Some(to) = self
+                .buffer
+                .get_mut(start..)
+                .and_then(<[u8]>::first_chunk_mut)
+            {
+                *to = untagged;
+            }
+        } else {
+            self.buffer.copy_within(self.start..self.start + at, start);
+        }
+        self.start = start;
         if let Some(partial) = &mut self.offload.checksum {
             // A start that does not fit cannot be meant: no header chain is 64 KB long.
             let moved = usize::from(partial.start).saturating_add(length);

@@ -2,6 +2,27 @@
 //!
 //! The ICMP checksum is verified before, and computed anew after; so is the header checksum of a
 //! quoted IPv4 packet. Quoted transport checksums stay. The TTL of the error is not touched.
+//!
+//! ```
+//! use lvs_packet::{Frame, Offload, build, icmp, parse, parse_quoted};
+//! // A reply from the VIP was too big for a router outside, which tells the VIP.
+//! let mut reply = [0; 64];
+//! let ip = build::Ip::new("10.0.0.1".parse()?, "10.1.0.5".parse()?);
+//! let length = build::udp(&mut reply, &ip, 80, 40001, b"reply")?;
+//! let mut buffer = [0; 128];
+//! let ip = build::Ip::new("10.1.0.254".parse()?, "10.0.0.1".parse()?);
+//! let length = build::icmp(&mut buffer, &ip, (3, 4), 1400, &reply[14..length])?;
+//! let mut frame = Frame::new(&mut buffer, 0, length, Offload::default());
+//! let packet = parse(&frame).unwrap();
+//! let quoted = parse_quoted(&frame, &packet).unwrap();
+//! assert_eq!(quoted.mtu(), Some(1400));
+//! // It was the server who sent it.
+//! let server = "10.2.0.1:8080".parse()?;
+//! icmp::translate_to_server(&mut frame, &packet, &quoted, server).unwrap();
+//! let packet = parse(&frame).unwrap();
+//! assert_eq!(parse_quoted(&frame, &packet).unwrap().flow.src, server);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 
 use crate::bytes::{array_mut, set, set_u16};
 use crate::checksum;

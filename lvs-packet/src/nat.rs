@@ -89,7 +89,10 @@ fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
     if !packet.is_ip() || new.addr.family() != packet.family {
         return;
     }
-    let addresses = Delta::NONE.addr(old.addr, new.addr);
+    let addresses = match packet.family {
+        Family::V4 => Delta::NONE.v4(old.addr, new.addr),
+        Family::V6 => Delta::NONE.v6(old.addr, new.addr),
+    };
     rewrite_address(frame, packet, new, end, addresses);
     if packet.fragment == Fragment::Later {
         return;
@@ -120,9 +123,9 @@ fn rewrite_address(
                 return;
             };
             set(header, end.v4_address(), new.addr.v4_octets());
-            let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = header;
-            let updated = addresses.apply(u16::from_be_bytes([*c0, *c1]));
-            [*c0, *c1] = updated.to_be_bytes();
+            let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = *header;
+            let updated = addresses.apply(u16::from_be_bytes([c0, c1]));
+            set(header, 10, updated.to_be_bytes());
         }
         Family::V6 => {
             let Some(header) = array_mut::<IPV6_LEN>(frame.bytes_mut(), packet.ip()) else {

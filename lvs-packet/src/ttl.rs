@@ -12,7 +12,7 @@
 //! # Ok::<(), core::net::AddrParseError>(())
 //! ```
 
-use crate::bytes::array_mut;
+use crate::bytes::{array_mut, set};
 use crate::checksum;
 use crate::frame::Frame;
 use crate::packet::Packet;
@@ -32,12 +32,13 @@ pub fn decrement(frame: &mut Frame<'_>, packet: &Packet) {
             let Some(header) = array_mut::<IPV4_LEN>(frame.bytes_mut(), at) else {
                 return;
             };
-            let [_, _, _, _, _, _, _, _, ttl, protocol, c0, c1, ..] = header;
-            let old = u16::from_be_bytes([*ttl, *protocol]);
-            *ttl = ttl.saturating_sub(1);
-            let new = u16::from_be_bytes([*ttl, *protocol]);
-            let updated = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new);
-            [*c0, *c1] = updated.to_be_bytes();
+            let [_, _, _, _, _, _, _, _, ttl, protocol, c0, c1, ..] = *header;
+            let Some(ttl) = ttl.checked_sub(1) else {
+                return;
+            };
+            let checksum = u16::from_be_bytes([c0, c1]);
+            let [c0, c1] = checksum::update(checksum, 0x0100, 0).to_be_bytes();
+            set(header, 8, [ttl, protocol, c0, c1]);
         }
         Family::V6 => {
             if let Some([_, _, _, _, _, _, _, limit, ..]) =

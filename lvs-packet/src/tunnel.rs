@@ -27,7 +27,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
-use crate::bytes::{length_field, set, set_u16, u8_at, u16_at};
+use crate::bytes::{array, length_field, set, set_u16};
 use crate::checksum;
 use crate::frame::Frame;
 use crate::packet::Packet;
@@ -162,7 +162,9 @@ pub fn encapsulate(
     }
     let inner = Inner::read(frame.bytes(), packet)?;
     frame.set_len(packet.tail())?;
-    checksum::finish_partial(frame)?;
+    if frame.offload.checksum.is_some() {
+        checksum::finish_partial(frame)?;
+    }
     frame.open_gap(l3, gap)?;
     let bytes = frame.bytes_mut();
     let ethertype = match outer {
@@ -177,7 +179,7 @@ pub fn encapsulate(
         return Err(DropReason::Truncated);
     };
     let protocol = match kind {
-        TunnelKind::Ipip => inner.protocol,
+        TunnelKind::Ipip => inner.protocol(),
         TunnelKind::Gue { .. } => number::UDP,
         TunnelKind::Gre { .. } => number::GRE,
     };
@@ -185,31 +187,16 @@ pub fn encapsulate(
         Family::V4 => {
             let dont_fragment = options.copy_df && inner.dont_fragment;
             let ident = if dont_fragment { 0 } else { options.ident };
-            let [l0, l1] = length_field(length).to_be_bytes();
-            let [i0, i1] = ident.to_be_bytes();
-            let flags = if dont_fragment { 0x40 } else { 0 };
-            set(
-                header,
-                0,
-                [
-                    0x45,
-                    inner.outer_tos(),
-                    l0,
-                    l1,
-                    i0,
-                    i1,
-                    flags,
-                    0,
-                    inner.ttl,
-                    protocol,
-                    0,
-                    0,
-                ],
-            );
-            set(header, 12, source.v4_octets());
-            set(header, 16, destination.v4_octets());
-            let checksum = checksum::full(header);
-            set_u16(header, 10, checksum);
+            let flags = if dont_fragment { 0x4000 } else { 0 };
+            let tos = inner.outer_tos();
+            let words = [
+                0x4500_0000 | (u32::from(tos) << 16) | u32::from(length_field(length)),
+                (u32::from(ident) << 16) | flags,
+                (u32::from(inner.ttl) << 24) | (u32::from(protocol) << 16),
+                source.low_word(),
+                destination.low_word(),
+            ];
+            outer_v4(header, words);
         }
         Family::V6 => {
             let [l0, l1] = length_field(length - IPV6_LEN).to_be_bytes();
@@ -249,40 +236,50 @@ pub fn encapsulate(
     Ok(())
 }
 
+/// Writes an IPv4 header of these words, the checksum not yet among them. It is computed from the
+/// values: what has just been written cannot be read back in other pieces at once.
+#[inline]
+fn outer_v4(header: &mut [u8], words: [u32; 5]) {
+    let checksum = checksum::of_words(words);
+    let [w0, w1, w2, w3, w4] = words;
+    for (at, word) in [
+        (0, w0),
+        (4, w1),
+        (8, w2 | u32::from(checksum)),
+        (12, w3),
+        (16, w4),
+    ] {
+        set(header, at, word.to_be_bytes());
+    }
+}
+
 /// What an outer header takes from the inner one.
 struct Inner {
-    protocol: u8,
-    ethertype: u16,
+    v4: bool,
     tos: u8,
     ttl: u8,
     dont_fragment: bool,
 }
 
 impl Inner {
-    #[inline]
+    #[inline(always)]
     fn read(bytes: &[u8], packet: &Packet) -> Result<Self, DropReason> {
-        let at = packet.ip();
-        let inner = match packet.family {
-            Family::V4 => Self {
-                protocol: number::IPIP,
-                ethertype: ETHERTYPE_IPV4,
-                tos: u8_at(bytes, at + 1).ok_or(DropReason::Truncated)?,
-                ttl: u8_at(bytes, at + 8).ok_or(DropReason::Truncated)?,
-                dont_fragment: u8_at(bytes, at + 6).is_some_and(|flags| flags & 0x40 != 0),
-            },
-            Family::V6 => {
-                let word = u16_at(bytes, at).ok_or(DropReason::Truncated)?;
-                let [_, tos] = (word >> 4).to_be_bytes();
-                Self {
-                    protocol: number::IPV6,
-                    ethertype: ETHERTYPE_IPV6,
-                    tos,
-                    ttl: u8_at(bytes, at + 7).ok_or(DropReason::Truncated)?,
-                    dont_fragment: false,
-                }
-            }
-        };
-        Ok(inner)
+        // Both headers are at least as long as that of IPv4.
+        let header: &[u8; IPV4_LEN] = array(bytes, packet.ip()).ok_or(DropReason::Truncated)?;
+        let [b0, b1, _, _, _, _, b6, b7, b8, ..] = *header;
+        let v4 = packet.family == Family::V4;
+        Ok(Self {
+            v4,
+            tos: if v4 { b1 } else { (b0 << 4) | (b1 >> 4) },
+            ttl: if v4 { b8 } else { b7 },
+            dont_fragment: v4 && b6 & 0x40 != 0,
+        })
+    }
+
+    /// The protocol number under which a header carries it.
+    #[inline(always)]
+    const fn protocol(&self) -> u8 {
+        if self.v4 { number::IPIP } else { number::IPV6 }
     }
 
     /// DSCP as it is; ECN too, but congestion experienced inside starts as ECT(0) outside
@@ -303,13 +300,18 @@ fn gue(payload: &mut [u8], inner: &Inner, port: u16, source_port: u16) {
     set_u16(payload, 0, source_port);
     set_u16(payload, 2, port);
     set_u16(payload, 4, length);
-    set(payload, UDP_CHECKSUM, [0, 0, 0, inner.protocol, 0, 0]);
+    set(payload, UDP_CHECKSUM, [0, 0, 0, inner.protocol(), 0, 0]);
 }
 
 /// GRE (RFC 2784).
 #[inline]
 fn gre(payload: &mut [u8], inner: &Inner, with_checksum: bool) {
-    set_u16(payload, 2, inner.ethertype);
+    let ethertype = if inner.v4 {
+        ETHERTYPE_IPV4
+    } else {
+        ETHERTYPE_IPV6
+    };
+    set_u16(payload, 2, ethertype);
     if with_checksum {
         set_u16(payload, 0, 0x8000);
         set(payload, GRE_CHECKSUM, [0; 4]);

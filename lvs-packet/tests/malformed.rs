@@ -10,7 +10,7 @@
 use lvs_core::{Addr, DropReason, Protocol};
 use lvs_packet::{
     Fragment, Frame, Kind, Offload, Packet, SegmentKind, Segmentation, TcpFlags, build, checksum,
-    neighbour, parse, parse_quoted,
+    neighbour, parse, parse_quoted, segment,
 };
 
 fn addr(text: &str) -> Addr {
@@ -329,6 +329,53 @@ fn big_tcp_is_as_long_as_its_frame() {
         let frame = Frame::new(&mut buffer, 0, length, Offload::default());
         assert!(parse(&frame).is_err());
     }
+}
+
+#[test]
+fn a_jumbo_header_goes_when_big_tcp_is_cut() {
+    let jumbo = [6, 0, 0xc2, 4, 0, 1, 0x86, 0xa0];
+    let ip = build::Ip {
+        options: &jumbo,
+        first_extension: Some(0),
+        ..v6()
+    };
+    let tcp = build::Tcp {
+        flags: TcpFlags::ACK | TcpFlags::PSH,
+        ..build::Tcp::syn(1, 2)
+    };
+    let mut buffer = vec![0; 80_000];
+    let head = build::tcp(&mut buffer, &ip, &tcp, b"").unwrap();
+    buffer[18..20].fill(0);
+    let payload = 70_000;
+    let segmentation = Some(Segmentation {
+        kind: SegmentKind::TcpV6,
+        size: 1400,
+        header_len: 0,
+        ecn: false,
+    });
+    let offload = Offload {
+        checksum: None,
+        segmentation,
+    };
+    let frame = Frame::new(&mut buffer, 0, head + payload, offload);
+    let packet = parse(&frame).unwrap();
+    assert_eq!((packet.kind, packet.l4), (Kind::Tcp, 62));
+    let mut segments = segment::segments(&frame, &packet).unwrap();
+    assert_eq!(segments.len(), 50);
+    let mut scratch = [0; 2048];
+    let mut sequence = 1000;
+    while let Some(piece) = segments.next_into(&mut scratch, 64).unwrap() {
+        let parsed = parse(&piece).unwrap();
+        assert_eq!((parsed.l4, parsed.ip_len()), (54, 1460));
+        assert_eq!(checksum::verify(&piece, &parsed), Some(true));
+        assert_eq!(
+            parsed.tcp_flags.contains(TcpFlags::PSH),
+            segments.is_empty()
+        );
+        assert_eq!(piece.bytes()[58..62], u32::to_be_bytes(sequence));
+        sequence += 1400;
+    }
+    assert_eq!(sequence, 71_000);
 }
 
 /// Frames of every kind.

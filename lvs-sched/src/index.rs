@@ -6,9 +6,8 @@
 //! only when its clock has moved on. After one report to one backend of n that is a group, a line
 //! and the line winners: about 30 + n / 120 comparisons.
 //!
-//! Threads repair the same node without a lock: stamp and winner are one word, replaced only if it
-//! is still the word that was read before the figures were. A late thread with old figures thus
-//! cannot overwrite what newer figures showed.
+//! Threads repair the same node without a lock: stamp and winner are one word, so whatever a late
+//! thread writes is true of the stamp that it writes with it, and an old stamp is repaired again.
 
 use crate::backend::Backend;
 use crate::clock;
@@ -72,25 +71,16 @@ impl Node {
 
     /// The winner as of the clock now, found by `find` if the clock has moved.
     #[inline]
-    fn settle(&self, stamp: impl Fn(u16) -> u32, find: impl Fn() -> u32) -> u32 {
-        let mut seen = self.word.load(Ordering::Acquire);
-        loop {
-            let now = stamp(self.clock);
-            let (stamped, winner) = split(seen);
-            if stamped == now {
-                return winner;
-            }
-            let winner = find();
-            match self.word.compare_exchange(
-                seen,
-                word(now, winner),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return winner,
-                Err(other) => seen = other,
-            }
+    fn settle(&self, stamp: impl Fn(u16) -> u32, find: impl FnOnce() -> u32) -> u32 {
+        // The stamp first: figures that are read after it are at least as new.
+        let now = stamp(self.clock);
+        let (stamped, winner) = split(self.word.load(Ordering::Acquire));
+        if stamped == now {
+            return winner;
         }
+        let winner = find();
+        self.word.store(word(now, winner), Ordering::Release);
+        winner
     }
 }
 

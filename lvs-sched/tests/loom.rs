@@ -68,6 +68,21 @@ fn wrr_gives_each_its_share() {
 fn an_index_forgets_no_report() {
     explore(|| {
         let pool = pool("lc", &[1, 1], 0);
+        let choosing = Arc::clone(&pool);
+        let choosing = thread::spawn(move || choosing.pick(&request()).is_some());
+        // The one that stands first, so that whoever chooses next must know of it.
+        pool.backends()[0].opened(true);
+        assert!(choosing.join().unwrap());
+        let chosen = pool.pick(&request()).unwrap();
+        let least = pool.backends().iter().map(|b| b.active()).min().unwrap();
+        assert_eq!(chosen.active(), least);
+    });
+}
+
+#[test]
+fn choices_at_once_leave_the_index_right() {
+    explore(|| {
+        let pool = pool("wlc", &[1, 1], 0);
         let threads = [0, 1].map(|_| {
             let pool = Arc::clone(&pool);
             thread::spawn(move || pool.pick(&request()).unwrap().opened(true))

@@ -3,16 +3,32 @@
 //! `golden/cli.jsonl` has one command a line: `session`, `argv`, `stdin`, `rc`, `stdout`,
 //! `stderr`. A session starts with an empty table; its commands follow each other.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "what was left out is to be seen")]
+
 mod common;
 
 use common::{Daemon, Seen};
-use lvsd::control::Memory;
+use lvs_director::{Director, DirectorConfig};
+use lvsd::control::{Backend, Memory, Rules};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sessions that need packets; a director without a NIC cannot have them.
-const NEEDS_PACKETS: [&str; 1] = ["live"];
+/// Sessions that a director without a NIC cannot have, and why.
+const NEEDS_PACKETS: &[(&str, &str)] = &[("live", "its counts come from packets")];
+
+/// Sessions that the director of packets cannot have yet.
+const LATER: &[(&str, &str)] = &[
+    ("live", "its counts come from packets"),
+    ("errors-empty-table", "persistence, its engines"),
+    (
+        "format-mixed",
+        "persistence, one-packet scheduling, SCTP and firewall-mark services",
+    ),
+    ("fwmark-big", "firewall-mark services"),
+    ("daemon", "connection synchronisation"),
+];
 
 #[derive(Deserialize)]
 struct Record {
@@ -31,22 +47,40 @@ struct Record {
 
 #[test]
 fn recorded_sessions_come_out_the_same() {
+    let passed = replay(NEEDS_PACKETS, || {
+        Arc::new(Memory::new().with_interfaces(&["lo", "d0", "d1"]))
+    });
+    assert!(passed > 250, "{passed}");
+}
+
+#[test]
+fn the_director_of_packets_gives_the_same() {
+    let passed = replay(LATER, || {
+        let config = DirectorConfig {
+            connections: 1024,
+            workers: 1,
+        };
+        Arc::new(Rules::new(Director::new(&config).unwrap(), || {}))
+    });
+    assert!(passed > 100, "{passed}");
+}
+
+/// Replays all sessions but those left out, each with a director of its own; how many commands came
+/// out the same. All have to.
+fn replay(left_out: &[(&str, &str)], director: impl Fn() -> Arc<dyn Backend>) -> usize {
     let mut sessions: BTreeMap<String, Vec<Record>> = BTreeMap::new();
     for line in include_str!("golden/cli.jsonl").lines() {
         let record: Record = serde_json::from_str(line).unwrap();
-        sessions
-            .entry(record.session.clone())
-            .or_default()
-            .push(record);
+        let session = sessions.entry(record.session.clone());
+        session.or_default().push(record);
     }
-    let (mut passed, mut left_out, mut failures) = (0, 0, Vec::new());
+    let (mut passed, mut failures) = (0, Vec::new());
     for (name, records) in sessions {
-        if NEEDS_PACKETS.contains(&name.as_str()) {
-            left_out += records.len();
+        if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == name) {
+            println!("{name}: {} records left out: {why}", records.len());
             continue;
         }
-        let director = Memory::new().with_interfaces(&["lo", "d0", "d1"]);
-        let daemon = Daemon::start(Arc::new(director));
+        let daemon = Daemon::start(director());
         for record in records {
             let Some(argv) = &record.argv else { continue };
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -64,12 +98,9 @@ fn recorded_sessions_come_out_the_same() {
             }
         }
     }
-    println!(
-        "{passed} passed, {} failed, {left_out} left out",
-        failures.len()
-    );
+    println!("{passed} passed, {} failed", failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(passed > 250, "{passed}");
+    passed
 }
 
 /// The order of services without sorting is that of the kernel's hash, whose key differs from boot

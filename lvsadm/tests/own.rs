@@ -299,3 +299,33 @@ fn listings_to_the_column() {
         ]
     );
 }
+
+/// The program itself, under ipvsadm's name, told by the environment where the daemon is.
+#[test]
+fn the_program_takes_ipvsadms_place() {
+    let (_, daemon) = start();
+    let dir = tempfile::tempdir().unwrap();
+    let ipvsadm = dir.path().join("ipvsadm");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_lvsadm"), &ipvsadm).unwrap();
+    let command = |args: &[&str], stdin: &str| {
+        let output = assert_cmd::Command::new(&ipvsadm)
+            .args(args)
+            .env("LVSD_SOCKET", &daemon.socket)
+            .write_stdin(stdin)
+            .output()
+            .unwrap();
+        Seen {
+            status: output.status.code().unwrap().try_into().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    };
+    let rules = "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1:80 -r 10.0.0.1:8080 -m -w 1\n";
+    assert_eq!(command(&["-R"], rules).status, 0);
+    assert_eq!(command(&["-S", "-n"], "").stdout, rules);
+    let again = command(&["-A", "-t", "192.0.2.1:80"], "");
+    assert_eq!(
+        (again.status, again.stderr.as_str()),
+        (255, "Service already exists\n")
+    );
+}

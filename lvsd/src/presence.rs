@@ -112,7 +112,6 @@ impl Presence {
             replies: claims.replies,
             owned_vips: foreign,
             host_addresses: net.addresses().collect(),
-            ..ClaimSet::default()
         };
         if let Some(claim) = &mut self.claim
             && let Err(error) = claim.replace(&set)

@@ -136,7 +136,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
     let presence = Arc::new(Mutex::new(presence));
     let following = Arc::clone(&presence);
     let rules = Arc::new(Rules::new(Arc::clone(&director), move || {
-        following.lock().follow()
+        following.lock().follow();
     }));
     reload::apply(&config, &*rules)?;
 
@@ -178,7 +178,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
             Ok(()) = generations.changed() => presence.lock().follow(),
             _ = second.tick() => {
                 director.tick(clock::now());
-                if seconds % 2 == 0 {
+                if seconds.is_multiple_of(2) {
                     director.estimate();
                 }
                 seconds += 1;

@@ -106,6 +106,11 @@ fn each_mistake_has_its_sentence_and_place() {
              \"15m\", \"1h30m\", \"2d\"",
         ),
         (
+            report("[dataplane]\nlog = 'info'"),
+            "t:2:1: unknown key `log` in [dataplane]; `log` belongs to the top of the file, before \
+             the first table",
+        ),
+        (
             report("[metrics]\nlisten = 1"),
             "t:1:2: `metrics`: metrics are not part of this version; remove it",
         ),

@@ -4,6 +4,7 @@
 //! exceeds its limit is killed with everything it started; nothing here reads standard input.
 
 use crate::count::{Count, says_skipped};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, pipe};
 use std::os::unix::process::CommandExt;
@@ -51,7 +52,19 @@ fn clean(program: &str, root: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("PATH", path_with_tools(root));
     command
+}
+
+/// Where tools that xtask installs for itself stand: with the build results, not in anyone's home.
+pub(crate) const TOOLS_FOLDER: &str = "target/tools";
+
+/// The search path, with the tools of this repository at its end.
+fn path_with_tools(root: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = root.join(TOOLS_FOLDER).join("bin");
+    let folders = std::env::split_paths(&path).chain([tools]);
+    std::env::join_paths(folders).unwrap_or(path)
 }
 
 /// Runs `command` to its end, or kills its process group after `limit`.
@@ -195,6 +208,7 @@ pub(crate) fn ask(command: &mut Command) -> Option<String> {
 fn show(command: &Command) -> String {
     let mut words: Vec<String> = command
         .get_envs()
+        .filter(|(name, _)| *name != "PATH")
         .filter_map(|(name, value)| {
             let value = value?.to_string_lossy().into_owned();
             Some(format!("{}={}", name.to_string_lossy(), quote(&value)))

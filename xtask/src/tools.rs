@@ -1,6 +1,6 @@
 //! The tools that stages use: whether they are here, and how they come here if not.
 
-use crate::process::{ask, cargo, cargo_of};
+use crate::process::{TOOLS_FOLDER, ask, cargo, cargo_of};
 use crate::stage::Desk;
 use std::path::Path;
 use std::process::Command;
@@ -154,9 +154,16 @@ pub(crate) fn cargo_tool(desk: &mut Desk<'_>, name: &str, package: &str) -> Resu
     let mut command = cargo(&root);
     // A debug build: it is compiled in half the time and works a few seconds in all.
     command
-        .args(["install", "--locked", "--debug", package])
+        .args([
+            "install",
+            "--locked",
+            "--debug",
+            package,
+            "--root",
+            TOOLS_FOLDER,
+        ])
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_TARGET_DIR", desk.context.folder("tools")?);
+        .env("CARGO_TARGET_DIR", desk.context.folder("tools/build")?);
     Ok(desk.run(command, 10)?.success)
 }
 

@@ -83,15 +83,17 @@ pub const fn add(a: u16, b: u16) -> u16 {
     sum + carry as u16
 }
 
-/// Whether the checksum of an IPv4 header without options is true.
+/// Whether the checksum of an IPv4 header without options, in words, is true.
+#[inline(always)]
+pub(crate) fn words_are_true(words: [[u8; 4]; 5]) -> bool {
+    let [a, b, c, d, e] = words.map(|word| u64::from(u32::from_ne_bytes(word)));
+    fold(a + b + c + d + e) == 0xffff
+}
+
+/// The checksum of words in host order.
 #[inline]
-pub(crate) fn header_is_true(header: &[u8; 20]) -> bool {
-    let (words, _) = header.as_chunks::<4>();
-    let total: u64 = words
-        .iter()
-        .map(|word| u64::from(u32::from_ne_bytes(*word)))
-        .sum();
-    fold(total) == 0xffff
+pub(crate) fn of_words(words: [u32; 5]) -> u16 {
+    !fold(words.iter().map(|word| u64::from(*word)).sum())
 }
 
 /// A checksum after a word that it covers has changed (RFC 1624, equation 3): the same as a
@@ -115,11 +117,16 @@ impl Delta {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
-    /// An address changed.
+    /// An IPv4 address changed.
     #[inline]
-    pub(crate) const fn addr(self, old: Addr, new: Addr) -> Self {
-        // An IPv4 address's mapped prefix is in both and cancels out. Words of 32 bits are
-        // as good as words of 16: 2^16 is 1 modulo 2^16 - 1.
+    pub(crate) const fn v4(self, old: Addr, new: Addr) -> Self {
+        // Words of 32 bits are as good as words of 16: 2^16 is 1 modulo 2^16 - 1.
+        Self(self.0 + (!old.low_word()) as u64 + new.low_word() as u64)
+    }
+
+    /// An IPv6 address changed.
+    #[inline]
+    pub(crate) const fn v6(self, old: Addr, new: Addr) -> Self {
         const LOW: u64 = 0xffff_ffff;
         let removed = (!old.hi >> 32) + (!old.hi & LOW) + (!old.lo >> 32) + (!old.lo & LOW);
         let added = (new.hi >> 32) + (new.hi & LOW) + (new.lo >> 32) + (new.lo & LOW);
@@ -129,13 +136,14 @@ impl Delta {
     /// The checksum after the changes.
     #[inline]
     pub(crate) const fn apply(self, checksum: u16) -> u16 {
-        !fold(self.0 + (!checksum) as u64)
+        !self.apply_to_sum(!checksum)
     }
 
     /// A sum, not complemented, after the changes.
     #[inline]
     pub(crate) const fn apply_to_sum(self, sum: u16) -> u16 {
-        fold(self.0 + sum as u64)
+        // Folded apart: the header's word, which comes from memory, is added last.
+        add(fold(self.0), sum)
     }
 }
 

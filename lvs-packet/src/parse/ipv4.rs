@@ -7,38 +7,22 @@ use lvs_core::{Addr, DropReason, Family};
 
 /// Checks the header at `l3` and reads it. With `segmented`, a total length of 0 stands for the
 /// rest of the frame (BIG TCP).
-#[inline]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network, DropReason> {
     let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
     let header: &[u8; IPV4_LEN] = rest.first_chunk().ok_or(DropReason::Truncated)?;
-    let [
-        version,
-        tos,
-        t0,
-        t1,
-        _,
-        _,
-        f0,
-        f1,
-        ttl,
-        protocol,
-        _,
-        _,
-        src @ ..,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = *header;
-    if version >> 4 != 4 {
-        return Err(DropReason::BadVersion);
-    }
-    let header_len = usize::from(version & 0xf) * 4;
-    if header_len < IPV4_LEN {
-        return Err(DropReason::BadHeaderLength);
-    }
-    if header_len > rest.len() {
+    // Five words, each loaded once.
+    let (&[w0, w1, w2, w3, w4], _) = header.as_chunks::<4>() else {
         return Err(DropReason::Truncated);
+    };
+    let [version, tos, t0, t1] = w0;
+    let [_, _, f0, f1] = w1;
+    let [ttl, protocol, _, _] = w2;
+    let mut header_len = IPV4_LEN;
+    if version != 0x45 {
+        header_len = unusual(version, rest)?;
+    } else if !checksum::words_are_true([w0, w1, w2, w3, w4]) {
+        return Err(DropReason::BadIpChecksum);
     }
     let mut total = usize::from(u16::from_be_bytes([t0, t1]));
     if total == 0 && segmented {
@@ -47,21 +31,13 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
     if total < header_len || total > rest.len() {
         return Err(DropReason::BadTotalLength);
     }
-    if header_len == IPV4_LEN {
-        if !checksum::header_is_true(header) {
-            return Err(DropReason::BadIpChecksum);
-        }
-    } else {
-        options(rest.get(..header_len).unwrap_or_default())?;
-    }
     let field = u16::from_be_bytes([f0, f1]);
     let fragment = if field & 0x3fff == 0 {
         Fragment::None
     } else {
         fragment(field, total - header_len)?
     };
-    let src = Addr::from_v4_octets(src);
-    let dst = Addr::from_v4_octets([d0, d1, d2, d3]);
+    let src = Addr::from_v4_octets(w3);
     if src.low_word() >> 28 == 0xe || src.low_word() == u32::MAX {
         return Err(DropReason::BadAddress);
     }
@@ -72,7 +48,7 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
         end: l3 + total,
         protocol,
         src,
-        dst,
+        dst: Addr::from_v4_octets(w4),
         ttl,
         tos,
         dont_fragment: field & 0x4000 != 0,
@@ -80,6 +56,35 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
         second_unit: field & 0x1fff == 1,
         in_transit: false,
     })
+}
+
+/// Another version, or another length than that without options: the length of the header, whose
+/// checksum and options are good.
+#[cold]
+fn unusual(version: u8, rest: &[u8]) -> Result<usize, DropReason> {
+    if version >> 4 != 4 {
+        return Err(DropReason::BadVersion);
+    }
+    let header_len = usize::from(version & 0xf) * 4;
+    if header_len < IPV4_LEN {
+        return Err(DropReason::BadHeaderLength);
+    }
+    let header = rest.get(..header_len).ok_or(DropReason::Truncated)?;
+    if checksum::full(header) != 0 {
+        return Err(DropReason::BadIpChecksum);
+    }
+    let mut options = header.get(IPV4_LEN..).unwrap_or_default();
+    while let [kind, tail @ ..] = options {
+        options = match (kind, tail) {
+            (0, _) => break,
+            (1, _) => tail,
+            (_, [length, ..]) if *length >= 2 => options
+                .get(usize::from(*length)..)
+                .ok_or(DropReason::BadIpOptions)?,
+            _ => return Err(DropReason::BadIpOptions),
+        };
+    }
+    Ok(header_len)
 }
 
 /// A piece of `length` bytes of a datagram (RFC 791, 3.2).
@@ -96,24 +101,4 @@ fn fragment(field: u16, length: usize) -> Result<Fragment, DropReason> {
     } else {
         Fragment::Later
     })
-}
-
-/// Checks the checksum and the options of a header that has some.
-#[cold]
-fn options(header: &[u8]) -> Result<(), DropReason> {
-    if checksum::full(header) != 0 {
-        return Err(DropReason::BadIpChecksum);
-    }
-    let mut rest = header.get(IPV4_LEN..).unwrap_or_default();
-    while let [kind, tail @ ..] = rest {
-        rest = match (kind, tail) {
-            (0, _) => break,
-            (1, _) => tail,
-            (_, [length, ..]) if *length >= 2 => rest
-                .get(usize::from(*length)..)
-                .ok_or(DropReason::BadIpOptions)?,
-            _ => return Err(DropReason::BadIpOptions),
-        };
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
 use super::{IPV6_LEN, Network, number};
-use crate::bytes::{array, u16_at};
+use crate::bytes::u16_at;
 use crate::packet::Fragment;
 use lvs_core::{Addr, DropReason, Family};
 
@@ -20,7 +20,7 @@ pub(super) struct Upper {
 
 /// Checks the header at `l3` and the chain behind it. With `segmented`, a payload length of 0
 /// stands for the rest of the frame (BIG TCP).
-#[inline]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network, DropReason> {
     let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
     let header: &[u8; IPV6_LEN] = rest.first_chunk().ok_or(DropReason::Truncated)?;
@@ -65,13 +65,16 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
 }
 
 /// Source and destination from the last 32 bytes of a header.
-#[inline]
+#[inline(always)]
 pub(super) fn addresses_of(octets: &[u8; 32]) -> (Addr, Addr) {
-    let half = |at| {
-        let octets = array(octets, at).copied().unwrap_or_default();
-        Addr::from_v6_octets(octets)
+    let (&[h0, h1, h2, h3], _) = octets.as_chunks::<8>() else {
+        return (Addr::UNSPECIFIED, Addr::UNSPECIFIED);
     };
-    (half(0), half(16))
+    let addr = |hi, lo| Addr {
+        hi: u64::from_be_bytes(hi),
+        lo: u64::from_be_bytes(lo),
+    };
+    (addr(h0, h1), addr(h2, h3))
 }
 
 /// Follows the extension headers of `packet`, which starts with its IPv6 header, from the first

@@ -86,25 +86,35 @@ pub(crate) struct Network {
 /// # Errors
 /// What is malformed, by the rules of RFC 791, 8200, 9293, 768, 9260 and 792; a frame that is not
 /// IP is none of that but [`Kind::NotIp`].
-#[inline]
 pub fn parse(frame: &Frame<'_>) -> Result<Packet, DropReason> {
     let bytes = frame.bytes();
     let segmented = frame.offload.segmentation.is_some();
-    let mut ethertype = u16_at(bytes, 12).ok_or(DropReason::Truncated)?;
-    let mut l3 = ETHERNET_LEN;
-    if VLAN_TYPES.contains(&ethertype) {
-        (ethertype, l3) = untag(bytes)?;
+    match u16_at(bytes, 12).ok_or(DropReason::Truncated)? {
+        ETHERTYPE_IPV4 => {
+            let network = ipv4::parse(bytes, ETHERNET_LEN, segmented)?;
+            transport::parse(bytes, network, segmented)
+        }
+        ETHERTYPE_IPV6 => {
+            let network = ipv6::parse(bytes, ETHERNET_LEN, segmented)?;
+            transport::parse(bytes, network, segmented)
+        }
+        _ => other(bytes, segmented),
     }
+}
+
+/// What is not IP, or IP behind tags.
+#[inline(never)]
+fn other(bytes: &[u8], segmented: bool) -> Result<Packet, DropReason> {
+    let (ethertype, l3) = untag(bytes)?;
     match ethertype {
-        ETHERTYPE_IPV4 => transport::parse(bytes, &ipv4::parse(bytes, l3, segmented)?, segmented),
-        ETHERTYPE_IPV6 => transport::parse(bytes, &ipv6::parse(bytes, l3, segmented)?, segmented),
+        ETHERTYPE_IPV4 => transport::parse(bytes, ipv4::parse(bytes, l3, segmented)?, segmented),
+        ETHERTYPE_IPV6 => transport::parse(bytes, ipv6::parse(bytes, l3, segmented)?, segmented),
         ETHERTYPE_ARP => arp(bytes, l3),
         _ => Ok(Packet::not_ip(Kind::NotIp, offset(l3)?, end(bytes.len())?)),
     }
 }
 
 /// The EtherType behind the VLAN tags, and where its payload starts.
-#[cold]
 fn untag(bytes: &[u8]) -> Result<(u16, usize), DropReason> {
     let mut at = 12;
     for _ in 0..=MAX_TAGS {

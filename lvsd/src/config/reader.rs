@@ -9,6 +9,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// Keys of no table; after the first table of a file TOML takes them for that table's.
+const TOP: [&str; 2] = ["socket", "log"];
+
 /// A value and the bytes of the file that hold it.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
@@ -183,7 +186,11 @@ impl<'a> Section<'a> {
                 Fault::new(format!("`{name}`: {what} not part of this version")).help("remove it")
             } else {
                 let fault = Fault::new(format!("unknown key `{name}`{place}"));
+                let top = !self.name.is_empty() && TOP.contains(&name);
                 match closest(name, self.asked.iter().copied()) {
+                    _ if top => fault.help(format!(
+                        "`{name}` belongs to the top of the file, before the first table"
+                    )),
                     Some(near) => fault.help(format!("did you mean `{near}`?")),
                     None => fault.help(format!("known here: {}", self.asked.join(", "))),
                 }

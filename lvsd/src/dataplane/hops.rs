@@ -80,10 +80,6 @@ impl Hops {
     }
 
     /// A few multiplications spread neighbouring addresses over the slots.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper bits of a product, on purpose"
-    )]
     fn slot(addr: Addr) -> usize {
         let mixed = (addr.lo ^ addr.hi.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 40) as usize % SLOTS

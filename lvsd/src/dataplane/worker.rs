@@ -105,7 +105,7 @@ pub(crate) fn run(parts: WorkerParts) {
         }
         transmit.flush(&director);
         rounds = rounds.wrapping_add(1);
-        if busy && rounds % STATISTICS_EVERY != 0 {
+        if busy && !rounds.is_multiple_of(STATISTICS_EVERY) {
             continue;
         }
         loop {
@@ -128,7 +128,7 @@ pub(crate) fn run(parts: WorkerParts) {
             }
         }
         transmit.release(snapshots.load(), clock::now(), &director);
-        if rounds % STATISTICS_EVERY == 0 || !busy {
+        if rounds.is_multiple_of(STATISTICS_EVERY) || !busy {
             publish(&statistics, &mut receivers, &transmit);
         }
         if busy {
