@@ -108,6 +108,7 @@ impl Presence {
         self.neighbours.store(Arc::new(hops));
 
         let set = ClaimSet {
+            local_ports: Vec::new(),
             services: claims.services,
             replies: claims.replies,
             owned_vips: foreign,
