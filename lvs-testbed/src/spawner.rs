@@ -31,6 +31,8 @@ fn jobs() -> &'static mpsc::Sender<Job> {
 pub(crate) fn spawn(namespace: &Namespace, mut command: Command) -> Result<Child> {
     let program = command.get_program().to_string_lossy().into_owned();
     let doing = format!("start {program} in {}", namespace.name());
+    // Ctrl-C in a terminal is for us; what becomes of the children is our decision.
+    command.process_group(0);
     let inside = namespace.duplicate()?;
     let (answer, answered) = mpsc::sync_channel(1);
     let job: Job = Box::new(move || {

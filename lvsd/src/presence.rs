@@ -92,10 +92,11 @@ impl Presence {
         let net = self.snapshots.load_full();
         let claims = self.director.claims();
         let vips = claims.services.iter().map(|(_, vip)| vip.addr);
-        let foreign = announce::foreign(vips, &net);
+        let foreign = announce::foreign(vips.clone(), &net);
+        let unanswered = announce::unanswered(vips, &net);
         let interfaces = dataplane.interfaces();
         self.vips
-            .store(Arc::new(AnsweredVips::new(&foreign, &interfaces, &net)));
+            .store(Arc::new(AnsweredVips::new(&unanswered, &interfaces, &net)));
 
         let servers = self.director.servers();
         let mut hops: Vec<Hop> = servers
@@ -110,7 +111,7 @@ impl Presence {
             local_ports: Vec::new(),
             services: claims.services,
             replies: claims.replies,
-            owned_vips: foreign.clone(),
+            owned_vips: foreign,
             host_addresses: net.addresses().collect(),
         };
         if let Some(claim) = &mut self.claim
@@ -118,11 +119,11 @@ impl Presence {
         {
             error!("the host may answer beside us, for its traffic cannot be claimed: {error}");
         }
-        let announcements = announce::announcements(foreign, &interfaces, &net);
+        let announcements = announce::announcements(unanswered, &interfaces, &net);
         let pair = |found: &Announcement| (found.ifindex, found.vip);
         for announcement in &announcements {
             if !self.announced.contains(&pair(announcement)) {
-                info!(vip = %announcement.vip, "answering for it, since the host does not have it");
+                info!(vip = %announcement.vip, "answering for it, since the host does not");
                 let mut buffer = [0; Announcement::MAX_LEN];
                 dataplane.send(announcement.ifindex, announcement.write(&mut buffer));
             }

@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+mod interrupt;
 mod load;
 mod view;
 
@@ -26,11 +27,15 @@ use lvs_testbed::{
     Daemon, DaemonConfig, Rule, Site, SiteConfig, Target, Vip, check, enter_user_namespace,
 };
 
+use interrupt::Interrupt;
 use load::{Load, Tally};
 use view::View;
 
 /// The port of everything.
 const PORT: u16 = 80;
+
+/// Between two looks at the director.
+const REDRAW: Duration = Duration::from_millis(200);
 
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,7 @@ pub fn run(options: &Options) -> Result<(), DemoError> {
         Some(program) => program.clone(),
         None => env::current_exe()?,
     };
+    let mut interrupt = Interrupt::new()?;
     let mut out = io::stdout().lock();
     let live = out.is_terminal();
     writeln!(out, "Building a site: a client, a director, three servers.")?;
@@ -133,7 +139,15 @@ pub fn run(options: &Options) -> Result<(), DemoError> {
         .filter_map(|method| wanted.clone().find(|vip| vip.method() == *method))
         .collect();
     for vip in wanted {
-        let tally = show(options, vip, &site, &mut daemon, &mut view, &mut out)?;
+        let tally = show(
+            options,
+            vip,
+            &site,
+            &mut daemon,
+            &mut view,
+            &mut interrupt,
+            &mut out,
+        )?;
         if tally.failed > 0 {
             return Err(DemoError::Requests {
                 method: name(vip),
@@ -144,6 +158,9 @@ pub fn run(options: &Options) -> Result<(), DemoError> {
             });
         }
         results.push((vip, tally));
+        if interrupt.came() {
+            break;
+        }
     }
     view.finish(&mut out)?;
     writeln!(out, "What the client saw:")?;
@@ -151,8 +168,8 @@ pub fn run(options: &Options) -> Result<(), DemoError> {
         let to = vip.endpoint(options.ipv6, PORT);
         writeln!(out, "  {:<6} {to:<18}  {tally}", name(*vip))?;
     }
-    if options.keep {
-        keep(options, &site, &mut daemon, &mut out)?;
+    if options.keep && !interrupt.came() {
+        keep(options, &site, &mut daemon, &mut interrupt, &mut out)?;
     }
     drop(view);
     daemon.stop()?;
@@ -200,6 +217,7 @@ fn show(
     site: &Site,
     daemon: &mut Daemon,
     view: &mut View,
+    interrupt: &mut Interrupt,
     out: &mut impl Write,
 ) -> Result<Tally, DemoError> {
     let to = vip.endpoint(options.ipv6, PORT);
@@ -208,7 +226,7 @@ fn show(
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || interrupt.came() {
             break;
         }
         if let Some(how) = daemon.child().try_wait()? {
@@ -217,7 +235,7 @@ fn show(
                 said: daemon.said(),
             });
         }
-        std::thread::sleep(left.min(Duration::from_millis(200)));
+        interrupt.sleep(left.min(REDRAW));
         view.show(name(vip), to, out)?;
     }
     Ok(load.stop())
@@ -228,6 +246,7 @@ fn keep(
     options: &Options,
     site: &Site,
     daemon: &mut Daemon,
+    interrupt: &mut Interrupt,
     out: &mut impl Write,
 ) -> Result<(), DemoError> {
     let socket = daemon.socket().display();
@@ -249,23 +268,11 @@ fn keep(
          \x20 {director} tcpdump -ni d0\n\n"
     )?;
     out.flush()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let mut look = tokio::time::interval(Duration::from_millis(200));
-        loop {
-            tokio::select! {
-                pressed = tokio::signal::ctrl_c() => return Ok(pressed?),
-                _ = term.recv() => return Ok(()),
-                _ = look.tick() => {
-                    if let Some(how) = daemon.child().try_wait()? {
-                        let (how, said) = (how.to_string(), daemon.said());
-                        return Err(DemoError::Ended { how, said });
-                    }
-                }
-            }
+    while !interrupt.sleep(REDRAW) {
+        if let Some(how) = daemon.child().try_wait()? {
+            let (how, said) = (how.to_string(), daemon.said());
+            return Err(DemoError::Ended { how, said });
         }
-    })
+    }
+    Ok(())
 }

@@ -1,9 +1,9 @@
 //! For which VIPs we answer, and how we say so.
 //!
 //! In: the rules' VIPs, the director's interfaces, a [`NetSnapshot`]. Out: the VIPs that the host
-//! does not have, and frames that tell the neighbours where they are now: an ARP announcement (RFC
-//! 5227, 2.3), an unsolicited neighbour advertisement (RFC 4861, 7.2.6). Never: an answer for an
-//! address that is the host's; its stack answers itself.
+//! does not have or does not answer for, and frames that tell the neighbours where they are now: an ARP announcement (RFC
+//! 5227, 2.3), an unsolicited neighbour advertisement (RFC 4861, 7.2.6). Never: an answer
+//! where the host's stack answers itself.
 //!
 //! ```
 //! use lvsd::host::announce::{self, Announcement};
@@ -36,6 +36,25 @@ pub fn foreign(vips: impl IntoIterator<Item = Addr>, net: &NetSnapshot) -> Vec<A
     foreign
 }
 
+/// Those of the VIPs that the host's stack does not answer for, sorted, each once: the [`foreign`]
+/// ones, and the IPv6 ones that it has on loopback only. It answers ARP for each of its addresses on
+/// any interface, but a neighbour solicitation only on the interface that has the address.
+#[must_use]
+pub fn unanswered(vips: impl IntoIterator<Item = Addr>, net: &NetSnapshot) -> Vec<Addr> {
+    let on_the_wire = |vip: Addr| {
+        let mut wires = net.interfaces().iter().filter(|i| !i.loopback);
+        wires.any(|wire| wire.addresses.iter().any(|a| a.addr == vip))
+    };
+    let mut unanswered: Vec<Addr> = vips
+        .into_iter()
+        .filter(|vip| vip.is_unicast())
+        .filter(|vip| !net.is_local(*vip) || (vip.family() == Family::V6 && !on_the_wire(*vip)))
+        .collect();
+    unanswered.sort_unstable();
+    unanswered.dedup();
+    unanswered
+}
+
 /// Whether we answer for a VIP on an interface: on those in whose subnet it lies, or, if it lies in
 /// none of the host, on all. Two interfaces on one wire would give two answers otherwise.
 #[must_use]
@@ -65,7 +84,7 @@ pub struct Announcement {
     pub vip: Addr,
 }
 
-/// What is to be announced by these interfaces for the VIPs that the host does not have.
+/// What is to be announced by these interfaces for the VIPs that the host does not answer for.
 #[must_use]
 pub fn announcements(
     vips: impl IntoIterator<Item = Addr>,
@@ -73,7 +92,7 @@ pub fn announcements(
     net: &NetSnapshot,
 ) -> Vec<Announcement> {
     let mut list = Vec::new();
-    for vip in foreign(vips, net) {
+    for vip in unanswered(vips, net) {
         for &ifindex in interfaces {
             let Some(interface) = net.interface(ifindex) else {
                 continue;
@@ -208,6 +227,10 @@ mod tests {
             assert_eq!(
                 foreign(addrs(&vips), &net),
                 addrs(&["10.0.0.9", "192.0.2.11", "2001:db8::11"])
+            );
+            assert_eq!(
+                unanswered(addrs(&vips), &net),
+                addrs(&["10.0.0.9", "192.0.2.11", "2001:db8::10", "2001:db8::11"])
             );
         });
     }
