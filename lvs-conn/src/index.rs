@@ -30,7 +30,7 @@ pub(crate) const SLOTS: usize = 15;
 /// Words of a bucket: two slots each, and the head in the last one's upper half.
 const WORDS: usize = 8;
 /// How many buckets from its home on may hold a key.
-pub(crate) const REACH: usize = 16;
+pub(crate) const REACH: usize = 64;
 /// The writers' bit of a head; the rest counts the keys that passed the bucket.
 const LOCKED: u64 = 1 << 32;
 const PASSED: u64 = 1 << 33;

@@ -64,6 +64,7 @@ pub use conn::{
 };
 pub use handle::{Guard, Handle};
 pub use hash::{FlowHasher, SipHash13};
+pub use insert::Prepared;
 pub use protocol::{Event, Side, next_state};
 pub use table::{
     Inserted, Layout, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
