@@ -49,6 +49,14 @@ mod handle;
 mod hash;
 mod index;
 mod insert;
+#[cfg(all(test, lvs_loom))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+mod models;
 mod pool;
 pub mod protocol;
 mod raw;

@@ -38,7 +38,7 @@ pub enum Layout {
     /// 5.3 bytes beside its 128, so that two million connections take 256 MiB with everything
     /// counted. FULLNAT, whose replies do not name the client, needs two. A lookup reads up to two
     /// lines of the index (both are fetched at once), and one client's address and port can have at
-    /// most about 900 connections at a time. Making and ending a connection is cheaper.
+    /// most about 240 connections at a time. Making and ending a connection is cheaper.
     Compact,
 }
 
