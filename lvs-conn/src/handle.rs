@@ -2,7 +2,8 @@
 
 use crate::conn::{Conn, Hit, NewConnection};
 use crate::entry::{Entry, NIL};
-use crate::index::{First, Place};
+use crate::index::First;
+use crate::insert::Prepared;
 use crate::pool::Stock;
 use crate::sync::Ordering::Relaxed;
 use crate::table::{Inserted, Table, TableFull};
@@ -107,13 +108,6 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// What is known of a flow between the stages of a batch.
-#[derive(Clone, Copy)]
-struct Sought {
-    place: Place,
-    first: First,
-}
-
 impl Guard<'_> {
     /// The connection of a packet's flow.
     #[inline]
@@ -151,49 +145,60 @@ impl Guard<'_> {
 
     fn lookup_stages<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
         let table = self.table;
-        let nothing = Sought {
-            place: Place::default(),
-            first: First::Absent,
-        };
-        let mut sought = [nothing; STAGE];
-        let mut others = [None; STAGE];
-        for ((flow, sought), other) in flows.iter().zip(&mut sought).zip(&mut others) {
-            if *flow == Flow::NONE {
-                continue;
-            }
-            sought.place = table.place(flow);
-            sought.first = First::Beyond;
-            table.index.prefetch(sought.place);
-            *other = table.reply_place(flow);
-            if let Some(other) = other {
-                table.index.prefetch(*other);
+        let mut hashes = [0; STAGE];
+        table.hash_all(flows, &mut hashes);
+        for hash in hashes.iter().take(flows.len()) {
+            table.index.prefetch(table.index.place(*hash));
+        }
+        let mut others = [0; STAGE];
+        let two = table.hash_replies(flows, &mut others);
+        if two {
+            for hash in others.iter().take(flows.len()) {
+                table.index.prefetch(table.index.place(*hash));
             }
         }
-        for (sought, other) in sought.iter_mut().zip(&mut others) {
-            if matches!(sought.first, First::Absent) {
-                continue;
+        let mut firsts = [First::Absent; STAGE];
+        for ((hash, other), first) in hashes
+            .iter_mut()
+            .zip(&others)
+            .zip(&mut firsts)
+            .take(flows.len())
+        {
+            *first = table.index.first(table.index.place(*hash));
+            if two && matches!(first, First::Absent) {
+                *hash = *other;
+                *first = table.index.first(table.index.place(*other));
             }
-            sought.first = table.index.first(sought.place);
-            if let (First::Absent, Some(other)) = (sought.first, other.take()) {
-                *sought = Sought {
-                    place: other,
-                    first: table.index.first(other),
-                };
-            }
-            if let First::Likely(named) = sought.first {
+            if let First::Likely(named) = first {
                 table.prefetch(named.entry);
             }
         }
-        for (((flow, sought), other), hit) in flows.iter().zip(&sought).zip(&others).zip(hits) {
-            let found = match sought.first {
-                First::Absent => None,
-                First::Likely(named) => table
-                    .recognise(named, flow)
-                    .or_else(|| table.find(sought.place, flow)),
-                First::Beyond => table.find(sought.place, flow),
+        let sought = flows.iter().zip(&hashes).zip(&others).zip(&firsts);
+        for ((((flow, hash), other), first), hit) in sought.zip(hits) {
+            let named = match first {
+                First::Absent => {
+                    *hit = None;
+                    continue;
+                }
+                First::Likely(named) => Some(*named),
+                First::Beyond => None,
             };
-            *hit = found.or_else(|| table.find((*other)?, flow));
+            *hit = named
+                .and_then(|named| table.recognise(named, flow))
+                .or_else(|| self.look_further(flow, *hash, two.then_some(*other)));
         }
+    }
+
+    /// What the first slot with its tag was not.
+    #[cold]
+    fn look_further(&self, flow: &Flow, hash: u64, other: Option<u64>) -> Option<Hit<'_>> {
+        let table = self.table;
+        if *flow == Flow::NONE {
+            return None;
+        }
+        table
+            .find(table.index.place(hash), flow)
+            .or_else(|| table.find(table.index.place(other?), flow))
     }
 
     /// Adds a connection, unless its client's flow has one.
@@ -201,6 +206,21 @@ impl Guard<'_> {
     /// # Errors
     /// [`TableFull`]; the table is as it was.
     pub fn insert(&self, new: &NewConnection) -> Result<Inserted<'_>, TableFull> {
+        self.table.insert(self.local, &self.table.prepare(new))
+    }
+
+    /// Begins to fetch what an insertion will need. Whoever makes several connections in a batch
+    /// prepares them all before the first is inserted, and their cache misses overlap.
+    #[must_use]
+    pub fn prepare(&self, new: &NewConnection) -> Prepared {
+        self.table.prepare(new)
+    }
+
+    /// Adds a prepared connection; otherwise like [`insert`](Self::insert).
+    ///
+    /// # Errors
+    /// [`TableFull`]; the table is as it was.
+    pub fn insert_prepared(&self, new: &Prepared) -> Result<Inserted<'_>, TableFull> {
         self.table.insert(self.local, new)
     }
 }

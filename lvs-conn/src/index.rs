@@ -30,7 +30,10 @@ pub(crate) const SLOTS: usize = 15;
 /// Words of a bucket: two slots each, and the head in the last one's upper half.
 const WORDS: usize = 8;
 /// How many buckets from its home on may hold a key.
-pub(crate) const REACH: usize = 16;
+pub(crate) const REACH: usize = 64;
+/// How many keys with one tag may lie between a key and its home: many more than chance brings,
+/// and too few to fill the reach, so that a crowd of like keys is refused before others are.
+const CROWD: u32 = 240;
 /// The writers' bit of a head; the rest counts the keys that passed the bucket.
 const LOCKED: u64 = 1 << 32;
 const PASSED: u64 = 1 << 33;
@@ -334,6 +337,7 @@ impl Index {
     /// Adds a key for `entry`, whatever else is there.
     pub(crate) fn add(&self, place: Place, named: Named) -> Result<(), Full> {
         let value = self.value(place, named);
+        let mut crowd = 0;
         for distance in 0..self.reach {
             let Some(bucket) = self.bucket(place, distance) else {
                 break;
@@ -343,6 +347,11 @@ impl Index {
             }
             // Counted before the slot is written, so that a reader who could see the slot goes on.
             bucket.head().fetch_add(PASSED, AcqRel);
+            crowd += bucket.matches(place.tag, self.tag_mask()).count_ones();
+            if crowd >= CROWD {
+                self.uncount(place, distance + 1);
+                return Err(Full);
+            }
         }
         self.uncount(place, self.reach);
         Err(Full)
@@ -404,8 +413,8 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
 
-    /// All keys of one home: as many as the reach has slots fit, all are found, and when they are
-    /// gone nothing of them is left.
+    /// Keys of one home and one tag: the crowd is refused before the reach is full, all that are
+    /// there are found, and when they are gone nothing of them is left.
     #[test]
     fn a_crowd_with_one_home_is_bounded_and_leaves_nothing() {
         let index = Index::new(64 * SLOTS, 1000);
@@ -414,7 +423,7 @@ mod tests {
             key: Key::Request,
             entry,
         };
-        let room = u32::try_from(REACH * SLOTS).unwrap();
+        let room = CROWD;
         for entry in 0..room {
             assert!(index.add(place, named(entry)).is_ok());
         }

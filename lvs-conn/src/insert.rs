@@ -13,29 +13,35 @@ use crate::entry::{
 use crate::handle::Local;
 use crate::index::{Full, Key, Named};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
-use crate::table::{Inserted, Table, TableFull};
+use crate::table::{Inserted, Keys, Table, TableFull};
+
+/// A connection that is about to be inserted into the table that prepared it; see
+/// [`Guard::prepare`](crate::Guard::prepare).
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    new: NewConnection,
+    keys: Keys,
+}
 
 impl Table {
-    pub(crate) fn insert(
-        &self,
-        local: &Local,
-        new: &NewConnection,
-    ) -> Result<Inserted<'_>, TableFull> {
-        let identity = Identity {
-            protocol: new.protocol,
-            method: new.method,
-            client: new.client,
-            virtual_: new.virtual_endpoint,
-            server: new.destination,
-            local: new.local,
-        };
-        let request = identity.request();
-        let template = new.kind == ConnKind::Template;
-        let mut keys = self.keys_of(&identity);
-        if template {
+    pub(crate) fn prepare(&self, new: &NewConnection) -> Prepared {
+        let mut keys = self.keys_of(&identity(new));
+        if new.kind == ConnKind::Template {
             keys.reply = None;
         }
         self.prefetch_keys(&keys);
+        Prepared { new: *new, keys }
+    }
+
+    pub(crate) fn insert(
+        &self,
+        local: &Local,
+        prepared: &Prepared,
+    ) -> Result<Inserted<'_>, TableFull> {
+        let Prepared { new, keys } = prepared;
+        let identity = identity(new);
+        let request = identity.request();
+        let template = new.kind == ConnKind::Template;
         let same = |named| self.recognise_request(named, &request, template);
 
         let Some(index) = self.pool.next(&self.entries, &local.stock) else {
@@ -91,6 +97,17 @@ impl Table {
         if let Some(parent) = self.entries.get(parent as usize) {
             parent.children.fetch_sub(1, AcqRel);
         }
+    }
+}
+
+const fn identity(new: &NewConnection) -> Identity {
+    Identity {
+        protocol: new.protocol,
+        method: new.method,
+        client: new.client,
+        virtual_: new.virtual_endpoint,
+        server: new.destination,
+        local: new.local,
     }
 }
 

@@ -49,6 +49,14 @@ mod handle;
 mod hash;
 mod index;
 mod insert;
+#[cfg(all(test, lvs_loom))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+mod models;
 mod pool;
 pub mod protocol;
 mod raw;
@@ -64,6 +72,7 @@ pub use conn::{
 };
 pub use handle::{Guard, Handle};
 pub use hash::{FlowHasher, SipHash13};
+pub use insert::Prepared;
 pub use protocol::{Event, Side, next_state};
 pub use table::{
     Inserted, Layout, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,

@@ -1,9 +1,10 @@
 //! The crate's only unsafe code: memory that the kernel hands out as it is touched, prefetching,
-//! and the comparison of a cache line at once.
+//! and what the processor does wider than the compiler may assume.
 //!
 //! In: sizes and references. Out: slices of atomics, all zero. Never: a reference to memory that is
 //! not initialised.
 
+use crate::hash::{LANES, lanes};
 use core::ops::Deref;
 
 /// Types for which all-zero bytes are a value.
@@ -194,7 +195,7 @@ pub(crate) fn equal_halves(words: [u64; 8], value: u32, mask: u32) -> u32 {
     equal_halves_portable(words, value, mask)
 }
 
-#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg(any(all(test, not(lvs_loom)), miri, not(target_arch = "x86_64")))]
 fn equal_halves_portable(words: [u64; 8], value: u32, mask: u32) -> u32 {
     let halves = words
         .iter()
@@ -203,6 +204,39 @@ fn equal_halves_portable(words: [u64; 8], value: u32, mask: u32) -> u32 {
         let equal = half & u64::from(mask) == u64::from(value);
         found | (u32::from(equal) << at)
     })
+}
+
+/// [`lanes`], compiled for the widest registers that this processor has.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+#[allow(unsafe_code, reason = "calls functions of certain processors")]
+pub(crate) fn hash_lanes<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+    #[target_feature(enable = "avx512f,avx512vl")]
+    fn with_avx512<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+        lanes(key, words)
+    }
+    #[target_feature(enable = "avx2")]
+    fn with_avx2<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+        lanes(key, words)
+    }
+    if std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+    {
+        // SAFETY: the processor was asked.
+        unsafe { with_avx512(key, words) }
+    } else if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was asked.
+        unsafe { with_avx2(key, words) }
+    } else {
+        lanes(key, words)
+    }
+}
+
+/// The same for other processors.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+pub(crate) fn hash_lanes<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+    lanes(key, words)
 }
 
 #[cfg(all(test, not(lvs_loom)))]

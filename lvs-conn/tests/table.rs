@@ -1,5 +1,7 @@
 //! The table beside a plain map, and its collector beside a plain list of deadlines.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 use lvs_conn::{
     DestinationId, Direction, Event, Inserted, NewConnection, Table, TableConfig, Timeouts,
 };

@@ -5,11 +5,13 @@
 
 use crate::director::{Control, Director};
 use crate::error::RuleError;
+use crate::listing::total_of_service;
 use crate::plan;
 use crate::rules::{Destination, History, Rules, Service};
+use crate::stats::Estimator;
 use lvs_conn::DestinationId;
 use lvs_core::{
-    DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
+    Counters, DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
     ServiceSpec, TunnelKind,
 };
 use lvs_sched::{Backend, EditError, Pool};
@@ -96,6 +98,15 @@ impl Director {
         self.perform(&Operation::DeleteDestination(*key, endpoint))
     }
 
+    /// Starts the counters of one service, or of all and the totals, again from zero, and their
+    /// rates with them (`-Z`).
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`].
+    pub fn zero(&self, key: Option<&ServiceKey>) -> Result<(), RuleError> {
+        self.perform(&Operation::Zero(key.copied()))
+    }
+
     /// Performs all operations in their order, or none of them.
     ///
     /// # Errors
@@ -149,6 +160,8 @@ pub enum Operation<'a> {
     DeleteDestination(ServiceKey, Endpoint),
     /// [`Director::flush`].
     Flush,
+    /// [`Director::zero`].
+    Zero(Option<ServiceKey>),
 }
 
 /// A snapshot in the making. Each operation looks first and changes then, so that a refused one
@@ -185,6 +198,7 @@ impl<'a> Edit<'a> {
                 let keys: Vec<_> = self.rules.services().map(|service| service.key).collect();
                 keys.iter().try_for_each(|key| self.delete_service(key))
             }
+            Operation::Zero(key) => self.zero(key.as_ref()),
         }
     }
 
@@ -194,6 +208,26 @@ impl<'a> Edit<'a> {
             .service(key)
             .ok_or(RuleError::NoSuchService(*key))?;
         Ok(Service::clone(service))
+    }
+
+    fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), RuleError> {
+        let Some(key) = key else {
+            self.rules
+                .services()
+                .for_each(|service| zero(&self.rules, service));
+            self.control.departed = Counters::default();
+            self.control.estimator = Estimator::default();
+            return Ok(());
+        };
+        let service = self
+            .rules
+            .service(key)
+            .ok_or(RuleError::NoSuchService(*key))?;
+        // The totals keep what the service no longer shows.
+        self.control.departed +=
+            total_of_service(&self.rules, service) - service.history.lock().zero;
+        zero(&self.rules, service);
+        Ok(())
     }
 
     fn add_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
@@ -254,19 +288,18 @@ impl<'a> Edit<'a> {
         let destination = match self.control.trash.revive(key, spec.endpoint) {
             Some(old) => {
                 // Its counts go on with the service object; with a new service they begin anew.
-                let mut history = old.history.lock();
                 let now = old.counters.sum();
-                let mut service_history = service.history.lock();
                 if Arc::ptr_eq(&service.history, &old.service_history) {
-                    service_history.departed = service_history.departed - (now - history.birth);
+                    let counted = now - old.history.lock().birth;
+                    let mut history = service.history.lock();
+                    history.departed = history.departed - counted;
                 } else {
-                    *history = History {
+                    *old.history.lock() = History {
                         birth: now,
                         zero: now,
                         ..History::default()
                     };
                 }
-                drop((history, service_history));
                 Destination {
                     spec: *spec,
                     service_history: Arc::clone(&service.history),
@@ -354,12 +387,24 @@ impl<'a> Edit<'a> {
                 .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
         );
         service.pool.remove(&destination.backend);
-        service.history.lock().departed +=
-            destination.counters.sum() - destination.history.lock().birth;
+        let counted = destination.counters.sum() - destination.history.lock().birth;
+        service.history.lock().departed += counted;
         // The index keeps the destination until no connection holds it: `Director::tick`.
         self.control.trash.push(destination);
         self.rules.put_service(service);
         Ok(())
+    }
+}
+
+fn zero(rules: &Rules, service: &Service) {
+    let total = total_of_service(rules, service);
+    let mut history = service.history.lock();
+    history.zero = total;
+    history.estimator.zero();
+    for destination in rules.destinations_in(service) {
+        let mut history = destination.history.lock();
+        history.zero = destination.counters.sum();
+        history.estimator.zero();
     }
 }
 

@@ -4,7 +4,6 @@
 
 use crate::director::Director;
 use crate::rules::{Destination, Rules, Service};
-use crate::stats::Estimator;
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use lvs_conn::Conn;
 use lvs_core::{Addr, Counters, Rates, ServiceKey, Tick};
@@ -37,28 +36,6 @@ impl Director {
         rules.services().fold(departed, |sum, service| {
             sum + total_of_service(&rules, service) - service.history.lock().zero
         })
-    }
-
-    /// Starts the counters of one service, or of all and the totals, again from zero, and their
-    /// rates with them (`-Z`). False if there is no such service.
-    pub fn zero(&self, key: Option<&ServiceKey>) -> bool {
-        let mut control = self.control.lock();
-        let rules = self.rules.load();
-        let Some(key) = key else {
-            rules
-                .services()
-                .for_each(|service| zero_service(&rules, service));
-            control.departed = Counters::default();
-            control.estimator = Estimator::default();
-            return true;
-        };
-        let Some(service) = rules.service(key) else {
-            return false;
-        };
-        // The totals keep what the service no longer shows.
-        control.departed += total_of_service(&rules, service) - service.history.lock().zero;
-        zero_service(&rules, service);
-        true
     }
 
     /// Calls `each` with every connection of the moment. Connections that come or go meanwhile may
@@ -123,10 +100,12 @@ impl Director {
     }
 }
 
-fn total_of_service(rules: &Rules, service: &Service) -> Counters {
+/// What a service has counted in all, its zeroing left aside. Never holds two locks at once.
+pub(crate) fn total_of_service(rules: &Rules, service: &Service) -> Counters {
+    let departed = service.history.lock().departed;
     rules
         .destinations_in(service)
-        .fold(service.history.lock().departed, |sum, destination| {
+        .fold(departed, |sum, destination| {
             sum + destination.counters.sum() - destination.history.lock().birth
         })
 }
@@ -158,18 +137,6 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
         overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),
-    }
-}
-
-fn zero_service(rules: &Rules, service: &Service) {
-    let total = total_of_service(rules, service);
-    let mut history = service.history.lock();
-    history.zero = total;
-    history.estimator.zero();
-    for destination in rules.destinations_in(service) {
-        let mut history = destination.history.lock();
-        history.zero = destination.counters.sum();
-        history.estimator.zero();
     }
 }
 

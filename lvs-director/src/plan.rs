@@ -64,6 +64,10 @@ impl Outline<'_> {
                     return Err(RuleError::NoSuchDestination(*key, endpoint));
                 }
             }
+            Operation::Zero(None) => {}
+            Operation::Zero(Some(key)) => {
+                self.existing(key)?;
+            }
             Operation::Flush => {
                 self.touched
                     .values_mut()

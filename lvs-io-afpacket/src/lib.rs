@@ -48,6 +48,7 @@
 mod config;
 mod error;
 mod inject;
+mod membership;
 mod port;
 mod receiver;
 #[allow(unsafe_code, reason = "lends memory that is shared with the kernel")]
@@ -63,6 +64,7 @@ mod wait;
 pub use config::{Fanout, FanoutMode, PortConfig, RingVersion};
 pub use error::{Concession, OpenError};
 pub use inject::{Injector, LOOPBACK};
+pub use membership::Membership;
 pub use port::Port;
 pub use receiver::Receiver;
 pub use ring::MAX_BATCH;

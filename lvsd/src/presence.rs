@@ -11,6 +11,7 @@ use crate::host::net::{Hop, Interface, NetSnapshot};
 use arc_swap::ArcSwap;
 use lvs_core::Addr;
 use lvs_director::Director;
+use lvs_io_afpacket::Membership;
 use std::sync::Arc;
 use tracing::{error, info, warn};
 
@@ -25,6 +26,7 @@ pub struct Presence {
     dataplane: Option<Dataplane>,
     /// What has been announced, so that it is announced once.
     announced: Vec<(u32, Addr)>,
+    memberships: Vec<((u32, Addr), Membership)>,
 }
 
 impl Presence {
@@ -47,6 +49,7 @@ impl Presence {
             claim,
             dataplane: Some(dataplane),
             announced,
+            memberships: Vec::new(),
         }
     }
 
@@ -129,6 +132,22 @@ impl Presence {
             }
         }
         self.announced = announcements.iter().map(pair).collect();
+        self.listen();
+    }
+
+    /// Joins the groups to which neighbour solicitations for our IPv6 VIPs are sent.
+    fn listen(&mut self) {
+        let wanted = |on: &(u32, Addr)| self.announced.contains(on);
+        self.memberships.retain(|(on, _)| wanted(on));
+        for &(ifindex, vip) in self.announced.iter().filter(|(_, vip)| !vip.is_v4()) {
+            if self.memberships.iter().any(|(on, _)| *on == (ifindex, vip)) {
+                continue;
+            }
+            match Membership::join(ifindex, solicited_node(vip)) {
+                Ok(membership) => self.memberships.push(((ifindex, vip), membership)),
+                Err(error) => warn!(%vip, "its neighbour solicitations may not arrive: {error}"),
+            }
+        }
     }
 
     /// The data plane, while it runs.
@@ -144,6 +163,12 @@ impl Presence {
         }
         self.claim = None;
     }
+}
+
+/// The Ethernet group of an address's solicited-node group (RFC 4291, 2.7.1; RFC 2464, 7).
+const fn solicited_node(vip: Addr) -> [u8; 6] {
+    let [_, high, middle, low] = vip.low_word().to_be_bytes();
+    [0x33, 0x33, 0xff, high, middle, low]
 }
 
 /// A claim, or why there is none.

@@ -85,12 +85,22 @@ pub fn run(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
 
 async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError> {
     // The socket first: a second daemon is told so before it has touched anything.
-    let socket = ControlSocket::bind(&config.socket)?;
+    let socket = ControlSocket::bind(&config.socket);
+    if let Err(error @ (BindError::InUse(_) | BindError::NotASocket(_))) = socket {
+        return Err(error.into());
+    }
+    // Who may not make the socket most likely lacks the rest as well: all of it is said at once.
     let lacks = preflight::check();
+    let mut lacks: Vec<_> = lacks.iter().map(ToString::to_string).collect();
+    let socket = match socket {
+        Err(error) if !lacks.is_empty() => {
+            lacks.push(error.to_string());
+            return Err(RunError::Lacks(lacks));
+        }
+        socket => socket?,
+    };
     if !lacks.is_empty() {
-        return Err(RunError::Lacks(
-            lacks.iter().map(ToString::to_string).collect(),
-        ));
+        return Err(RunError::Lacks(lacks));
     }
     let (watcher, mut events) = NetWatcher::open()?;
     let snapshots = watcher.snapshots();
@@ -238,14 +248,11 @@ fn interface_event(presence: &Mutex<Presence>, config: &Config, event: &Interfac
     }
     match event.change {
         InterfaceChange::Gone => {
-            warn!(interface = %interface.name, "is gone");
             presence.lock().detach(interface.index);
         }
-        InterfaceChange::Down => warn!(interface = %interface.name, "went down"),
-        change => {
-            if change == InterfaceChange::Up {
-                info!(interface = %interface.name, "came up");
-            }
+        // The rings outlive it, and work again when it comes back.
+        InterfaceChange::Down => {}
+        _ => {
             if interface.up {
                 presence.lock().attach(interface);
             }

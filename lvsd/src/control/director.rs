@@ -57,23 +57,12 @@ impl Rules {
             (places.get(place).copied().unwrap_or(place), refusal(&error))
         };
         self.director.apply(&rules).map_err(refused)?;
-        for (place, operation) in operations.iter().enumerate() {
-            match operation {
-                Operation::Zero { service } => {
-                    if !self.director.zero(service.as_ref())
-                        && let Some(service) = service
-                    {
-                        return Err((place, refuse::no_service(service)));
-                    }
-                }
-                Operation::SetTimeouts { timeouts } => {
-                    self.director.timeouts().set_seconds(
-                        timeouts.tcp,
-                        timeouts.tcp_fin,
-                        timeouts.udp,
-                    );
-                }
-                _ => {}
+        for operation in operations {
+            if let Operation::SetTimeouts { timeouts } = operation {
+                let timeouts = *timeouts;
+                self.director
+                    .timeouts()
+                    .set_seconds(timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
             }
         }
         if !rules.is_empty() {
@@ -100,7 +89,8 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
             Rule::DeleteDestination(*service, *address)
         }
         Operation::Flush => Rule::Flush,
-        Operation::Zero { .. } | Operation::SetTimeouts { .. } => return Ok(None),
+        Operation::Zero { service } => Rule::Zero(*service),
+        Operation::SetTimeouts { .. } => return Ok(None),
         Operation::StartDaemon { .. } => {
             return Err(refuse::not_available("connection synchronisation"));
         }

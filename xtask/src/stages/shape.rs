@@ -52,11 +52,20 @@ const DATA_PATH: Option<&[&str]> = Some(&[
     "thiserror",
 ]);
 
+/// The connection table also asks the kernel for its memory, once, with huge pages if it can.
+const TABLE: Option<&[&str]> = Some(&[
+    "crossbeam-utils",
+    "loom",
+    "parking_lot",
+    "rustix",
+    "thiserror",
+]);
+
 /// The rooms from the ground up: a room knows only rooms that stand before it.
 const ROOMS: &[Room] = &[
     room("lvs-core", &[], Some(&[])),
     room("lvs-sched", &["lvs-core"], DATA_PATH),
-    room("lvs-conn", &["lvs-core"], DATA_PATH),
+    room("lvs-conn", &["lvs-core"], TABLE),
     room("lvs-packet", &["lvs-core"], DATA_PATH),
     room(
         "lvs-director",

@@ -1,0 +1,520 @@
+//! What the connection table costs, beside the memory's own floor and beside what else one could
+//! take, in one run.
+//!
+//! `cargo bench -p lvs-benches --bench conn` measures 64k, 1M and 4M live connections;
+//! `-- --max 8M` goes up to 8M, `-- --smoke` (and `-- --test`) only shows that it runs.
+//!
+//! All figures are nanoseconds for one operation: of rounds of a thousand, the one that a tenth of
+//! them beat, so that what else the machine does disturbs little. Compare within one run.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a measurement on the terminal"
+)]
+
+use hashbrown::HashMap;
+use lvs_conn::{Inserted, Layout, NewConnection, Table, TableConfig, Timeouts};
+use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick};
+use parking_lot::RwLock;
+use std::hash::BuildHasher as _;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Operations of a round.
+const ROUND: usize = 1024;
+/// A timeout that no bench waits for.
+const LONG: u32 = Tick::seconds(1_000_000);
+
+struct Random(u64);
+
+impl Random {
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    const fn below(&mut self, limit: usize) -> usize {
+        ((self.next() as u128 * limit as u128) >> 64) as usize
+    }
+}
+
+/// Connection number `n`: another client for each, sixteen services, some hundred servers.
+fn connection(n: usize, timeout: u32) -> NewConnection {
+    let mix = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    NewConnection {
+        client: Endpoint::new(
+            Addr::from_v4_bits(0x0b00_0000 + (n as u32 >> 3)),
+            1024 + (mix as u16 & 0x1fff) * 7 + (n as u16 & 7),
+        ),
+        virtual_endpoint: Endpoint::new(Addr::from_v4_bits(0xc000_0200 + (mix as u32 & 15)), 80),
+        destination: Endpoint::new(Addr::from_v4_bits(0x0a00_0000 + (n as u32 % 200)), 8080),
+        timeout,
+        ..NewConnection::default()
+    }
+}
+
+fn request(n: usize) -> Flow {
+    let new = connection(n, 0);
+    Flow::new(Protocol::Tcp, new.client, new.virtual_endpoint)
+}
+
+fn reply(n: usize) -> Flow {
+    let new = connection(n, 0);
+    Flow::new(Protocol::Tcp, new.destination, new.client)
+}
+
+/// A tenth of the rounds were quicker: for one operation, in nanoseconds.
+fn decile(rounds: &mut [Duration], operations: usize) -> f64 {
+    rounds.sort_unstable();
+    rounds[rounds.len() / 10].as_nanos() as f64 / operations as f64
+}
+
+/// `rounds` times: `prepare`, which is not measured, and `run`, which is.
+fn measure<T>(rounds: usize, mut prepare: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> f64 {
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let mut input = prepare();
+        let start = Instant::now();
+        run(&mut input);
+        times.push(start.elapsed());
+    }
+    decile(&mut times, ROUND)
+}
+
+struct Plan {
+    sizes: Vec<usize>,
+    rounds: usize,
+    peers: bool,
+}
+
+fn plan() -> Plan {
+    let mut arguments = std::env::args().skip(1);
+    let mut plan = Plan {
+        sizes: vec![64 << 10, 1 << 20, 4 << 20],
+        rounds: 2000,
+        peers: true,
+    };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--smoke" | "--test" => {
+                plan.sizes = vec![8 << 10];
+                plan.rounds = 5;
+            }
+            "--only" => {
+                let size = arguments.next().and_then(|size| size.parse().ok());
+                plan.sizes = size.into_iter().collect();
+            }
+            "--no-peers" => plan.peers = false,
+            "--max" => {
+                if arguments.next().is_some_and(|max| max == "8M") {
+                    plan.sizes.push(8 << 20);
+                }
+            }
+            _ => {}
+        }
+    }
+    plan
+}
+
+fn table(live: usize, layout: Layout) -> Arc<Table> {
+    let config = TableConfig {
+        capacity: live,
+        layout,
+        ..TableConfig::default()
+    };
+    Arc::new(Table::new(&config).unwrap())
+}
+
+fn fill(table: &Arc<Table>, live: usize, short: impl Fn(usize) -> bool) {
+    let mut handle = table.register();
+    for from in (0..live).step_by(64) {
+        let guard = handle.pin();
+        for n in from..live.min(from + 64) {
+            let timeout = if short(n) { 1 } else { LONG };
+            let made = guard.insert(&connection(n, timeout)).unwrap();
+            assert!(matches!(made, Inserted::New(_)));
+        }
+    }
+    table.collect(Tick(0), usize::MAX, &mut |_| {});
+}
+
+fn lookups(
+    table: &Arc<Table>,
+    flow: fn(usize) -> Flow,
+    from: usize,
+    live: usize,
+    batch: usize,
+    rounds: usize,
+    seed: u64,
+) -> f64 {
+    let mut handle = table.register();
+    let mut random = Random(seed);
+    measure(
+        rounds,
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| flow(from + random.below(live)))
+                .collect()
+        },
+        |flows| {
+            for flows in flows.chunks(batch) {
+                let guard = handle.pin();
+                let mut hits = [None; 64];
+                guard.lookup_batch(flows, &mut hits[..flows.len()]);
+                for hit in hits.iter().flatten() {
+                    black_box((hit.conn.state(), hit.conn.last_seen()));
+                }
+            }
+        },
+    )
+}
+
+/// Everything about one table of `live` connections.
+fn ours(live: usize, layout: Layout, rounds: usize) {
+    let spare = (live / 8).max(2 * ROUND);
+    let table = table(live + spare, layout);
+    // What is free lies scattered, as after a while of service.
+    fill(&table, live + spare, |n| n % (live / spare + 1) == 0);
+    table.collect(Tick(2), usize::MAX, &mut |_| {});
+    let name = format!("{layout:?}");
+    let line = |what: &str, value: f64, floor: f64| {
+        println!(
+            "{live:>8} {name:<8} {what:<34} {value:>8.1} ns   {:>5.2} x floor",
+            value / floor
+        );
+    };
+    let mut random = Random(1);
+    let floor = measure(
+        rounds,
+        || -> Vec<u32> {
+            (0..ROUND)
+                .map(|_| random.below(live + spare) as u32)
+                .collect()
+        },
+        |indexes| {
+            black_box(table.read_entries(indexes));
+        },
+    );
+    line("floor: read an entry", floor, floor);
+    // Numbers that are live: all whose remainder is not 0; near enough, a ninth of them misses.
+    let step = live / spare + 1;
+    LIVE_STEP.store(step, Relaxed);
+    let all = live + spare - step;
+    for batch in [32, 64] {
+        let value = lookups(&table, live_request, 0, all, batch, rounds, 2);
+        line(&format!("hit, request, batches of {batch}"), value, floor);
+        let value = lookups(&table, live_reply, 0, all, batch, rounds, 3);
+        line(&format!("hit, reply, batches of {batch}"), value, floor);
+        let value = lookups(&table, request, 1 << 28, live, batch, rounds, 4);
+        line(&format!("miss, batches of {batch}"), value, floor);
+    }
+    let mut handle = table.register();
+    let single = measure(
+        rounds,
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| live_request(random.below(all)))
+                .collect()
+        },
+        |flows| {
+            let guard = handle.pin();
+            for flow in flows.iter() {
+                black_box(guard.lookup(flow).map(|hit| hit.conn.last_seen()));
+            }
+        },
+    );
+    line("hit, one by one", single, floor);
+    churn(&table, live, rounds, &line, floor);
+    two_threads(&table, all, rounds, &line, floor);
+    println!(
+        "{live:>8} {name:<8} {:<34} {:>8.1} bytes",
+        "memory for a connection",
+        table.memory() as f64 / table.capacity() as f64
+    );
+}
+
+static LIVE_STEP: AtomicUsize = AtomicUsize::new(0);
+
+fn live(n: usize) -> usize {
+    let step = LIVE_STEP.load(Relaxed);
+    if n % step == 0 { n + 1 } else { n }
+}
+
+fn live_request(n: usize) -> Flow {
+    request(live(n))
+}
+
+fn live_reply(n: usize) -> Flow {
+    reply(live(n))
+}
+
+fn churn(
+    table: &Arc<Table>,
+    live: usize,
+    rounds: usize,
+    line: &dyn Fn(&str, f64, f64),
+    floor: f64,
+) {
+    let mut handle = table.register();
+    let timeouts = Timeouts::default();
+    let mut next = 1 << 27;
+    let mut now = Tick(10);
+    let (mut insert, mut advance, mut take_in, mut end) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        let new: Vec<NewConnection> = (next..next + ROUND)
+            .map(|n| NewConnection {
+                now,
+                ..connection(n + (live << 4), 250)
+            })
+            .collect();
+        next += ROUND;
+        let start = Instant::now();
+        for new in new.chunks(32) {
+            let guard = handle.pin();
+            let mut prepared = [None; 32];
+            for (new, prepared) in new.iter().zip(&mut prepared) {
+                *prepared = Some(guard.prepare(new));
+            }
+            for prepared in prepared.iter().flatten() {
+                black_box(guard.insert_prepared(prepared).unwrap());
+            }
+        }
+        insert.push(start.elapsed());
+        let start = Instant::now();
+        let guard = handle.pin();
+        for new in &new {
+            let flow = Flow::new(new.protocol, new.client, new.virtual_endpoint);
+            let hit = guard.lookup(&flow).unwrap();
+            hit.conn
+                .advance(hit.direction, lvs_conn::Event::Other, now, &timeouts);
+            hit.conn.touch(now);
+        }
+        drop(guard);
+        advance.push(start.elapsed());
+        let start = Instant::now();
+        table.collect(now, usize::MAX, &mut |_| {});
+        take_in.push(start.elapsed());
+        now = now + 1000;
+        let start = Instant::now();
+        let ended = table.collect(now, usize::MAX, &mut |_| {});
+        end.push(start.elapsed());
+        assert_eq!(ended, ROUND);
+    }
+    line("insert with both keys", decile(&mut insert, ROUND), floor);
+    line(
+        "  look up warm, advance",
+        decile(&mut advance, ROUND),
+        floor,
+    );
+    line("  collector: take in", decile(&mut take_in, ROUND), floor);
+    line("removal: collector ends it", decile(&mut end, ROUND), floor);
+}
+
+fn two_threads(
+    table: &Arc<Table>,
+    all: usize,
+    rounds: usize,
+    line: &dyn Fn(&str, f64, f64),
+    floor: f64,
+) {
+    let one = lookups(table, live_request, 0, all, 32, rounds, 5);
+    let both: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (6..8)
+            .map(|seed| scope.spawn(move || lookups(table, live_request, 0, all, 32, rounds, seed)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let rate = both.iter().map(|ns| 1.0 / ns).sum::<f64>();
+    line("hit, batches of 32, two threads", 1.0 / rate, floor);
+    line(
+        &format!("  one thread costs {:.2} x that", one * rate),
+        one,
+        floor,
+    );
+}
+
+/// What a map of another crate holds for a connection: with its key as much as an entry does.
+#[derive(Clone)]
+struct Value([u64; 10]);
+
+trait Peer: Sync {
+    fn insert(&self, flow: Flow, value: Value);
+    fn get(&self, flow: &Flow) -> u64;
+    fn remove(&self, flow: &Flow);
+}
+
+impl Peer for dashmap::DashMap<Flow, Value, ahash::RandomState> {
+    fn insert(&self, flow: Flow, value: Value) {
+        self.insert(flow, value);
+    }
+
+    fn get(&self, flow: &Flow) -> u64 {
+        self.get(flow).map_or(0, |value| value.0[9])
+    }
+
+    fn remove(&self, flow: &Flow) {
+        self.remove(flow);
+    }
+}
+
+impl Peer for papaya::HashMap<Flow, Value, ahash::RandomState> {
+    fn insert(&self, flow: Flow, value: Value) {
+        self.pin().insert(flow, value);
+    }
+
+    fn get(&self, flow: &Flow) -> u64 {
+        self.pin().get(flow).map_or(0, |value| value.0[9])
+    }
+
+    fn remove(&self, flow: &Flow) {
+        self.pin().remove(flow);
+    }
+}
+
+impl Peer for scc::HashMap<Flow, Value, ahash::RandomState> {
+    fn insert(&self, flow: Flow, value: Value) {
+        let _ = self.insert_sync(flow, value);
+    }
+
+    fn get(&self, flow: &Flow) -> u64 {
+        self.read_sync(flow, |_, value| value.0[9]).unwrap_or(0)
+    }
+
+    fn remove(&self, flow: &Flow) {
+        self.remove_sync(flow);
+    }
+}
+
+/// 64 maps, each behind a lock of readers and writers.
+struct Sharded {
+    shards: Vec<RwLock<HashMap<Flow, Value, ahash::RandomState>>>,
+    hasher: ahash::RandomState,
+}
+
+impl Sharded {
+    fn shard(&self, flow: &Flow) -> &RwLock<HashMap<Flow, Value, ahash::RandomState>> {
+        &self.shards[self.hasher.hash_one(flow) as usize % 64]
+    }
+}
+
+impl Peer for Sharded {
+    fn insert(&self, flow: Flow, value: Value) {
+        self.shard(&flow).write().insert(flow, value);
+    }
+
+    fn get(&self, flow: &Flow) -> u64 {
+        self.shard(flow)
+            .read()
+            .get(flow)
+            .map_or(0, |value| value.0[9])
+    }
+
+    fn remove(&self, flow: &Flow) {
+        self.shard(flow).write().remove(flow);
+    }
+}
+
+/// Bytes of memory that the process has.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// A peer has one key for each connection, and is asked one by one: none offers more.
+fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<dyn Peer>) {
+    let before = resident();
+    let map = make(live);
+    for n in 0..live {
+        map.insert(request(n), Value([n as u64; 10]));
+    }
+    let memory = (resident().saturating_sub(before)) as f64 / live as f64;
+    let mut random = Random(1);
+    let hit = measure(
+        rounds,
+        || -> Vec<Flow> { (0..ROUND).map(|_| request(random.below(live))).collect() },
+        |flows| {
+            flows.iter().for_each(|flow| {
+                black_box(map.get(flow));
+            })
+        },
+    );
+    let mut random = Random(2);
+    let miss = measure(
+        rounds,
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| request((1 << 28) + random.below(live)))
+                .collect()
+        },
+        |flows| {
+            flows.iter().for_each(|flow| {
+                black_box(map.get(flow));
+            })
+        },
+    );
+    let next = AtomicU64::new(1 << 27);
+    let (mut insert, mut remove) = (vec![], vec![]);
+    for _ in 0..rounds {
+        let from = next.fetch_add(ROUND as u64, Relaxed) as usize;
+        let flows: Vec<Flow> = (from..from + ROUND).map(request).collect();
+        let start = Instant::now();
+        flows
+            .iter()
+            .for_each(|flow| map.insert(*flow, Value([1; 10])));
+        insert.push(start.elapsed());
+        let start = Instant::now();
+        flows.iter().for_each(|flow| map.remove(flow));
+        remove.push(start.elapsed());
+    }
+    println!(
+        "{live:>8} {name:<24} hit {hit:>7.1}  miss {miss:>7.1}  insert (one key) {:>7.1}  remove (one key) {:>7.1}  {memory:>6.1} bytes",
+        decile(&mut insert, ROUND),
+        decile(&mut remove, ROUND),
+    );
+}
+
+fn main() {
+    let plan = plan();
+    for &live in &plan.sizes {
+        ours(live, Layout::Fast, plan.rounds);
+        ours(live, Layout::Compact, plan.rounds);
+        if !plan.peers {
+            continue;
+        }
+        let hasher = ahash::RandomState::new;
+        peer("dashmap", live, plan.rounds, |n| {
+            Box::new(dashmap::DashMap::with_capacity_and_hasher(n, hasher()))
+        });
+        peer("papaya", live, plan.rounds, |n| {
+            let builder = papaya::HashMap::builder().capacity(n).hasher(hasher());
+            Box::new(builder.build())
+        });
+        peer("scc", live, plan.rounds, |n| {
+            Box::new(scc::HashMap::with_capacity_and_hasher(n, hasher()))
+        });
+        peer("RwLock<hashbrown> x 64", live, plan.rounds, |n| {
+            let shard = || RwLock::new(HashMap::with_capacity_and_hasher(n / 64, hasher()));
+            Box::new(Sharded {
+                shards: (0..64).map(|_| shard()).collect(),
+                hasher: hasher(),
+            })
+        });
+    }
+}

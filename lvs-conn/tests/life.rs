@@ -1,0 +1,443 @@
+//! Lives of connections beside the ordinary ones: templates, controlled ones, ones for one packet;
+//! clocks that err, small slices, threads that vanish, and clients that mean harm.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+
+use lvs_conn::{
+    Conn, ConnKind, Guard, Inserted, Layout, NewConnection, SipHash13, Table, TableConfig,
+};
+use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
+use std::sync::Arc;
+
+const MINUTE: u32 = Tick::seconds(60);
+
+fn table(capacity: usize, layout: Layout) -> Arc<Table> {
+    let config = TableConfig {
+        capacity,
+        layout,
+        ..TableConfig::default()
+    };
+    Arc::new(Table::new(&config).unwrap())
+}
+
+fn new(client: u32, now: Tick) -> NewConnection {
+    NewConnection {
+        client: Endpoint::new(Addr::from_v4_bits(0x0a01_0000 + client), 4000),
+        virtual_endpoint: "10.0.0.1:80".parse().unwrap(),
+        destination: "10.2.0.1:8080".parse().unwrap(),
+        now,
+        ..NewConnection::default()
+    }
+}
+
+fn request(new: &NewConnection) -> Flow {
+    Flow::new(new.protocol, new.client, new.virtual_endpoint)
+}
+
+fn reply(new: &NewConnection) -> Flow {
+    Flow::new(new.protocol, new.destination, new.client)
+}
+
+fn insert<'g>(guard: &'g Guard<'_>, new: &NewConnection) -> Conn<'g> {
+    match guard.insert(new).unwrap() {
+        Inserted::New(conn) => conn,
+        Inserted::Existing(_) => panic!("{new:?} is there"),
+    }
+}
+
+fn end(table: &Table, now: Tick) -> usize {
+    table.collect(now, usize::MAX, &mut |_| {})
+}
+
+/// A template of the protocol that a firewall mark's has.
+fn template(timeout: u32) -> NewConnection {
+    NewConnection {
+        protocol: Protocol::Ip,
+        client: "10.1.0.0:0".parse().unwrap(),
+        virtual_endpoint: "0.0.0.7:0".parse().unwrap(),
+        kind: ConnKind::Template,
+        timeout,
+        ..new(0, Tick(0))
+    }
+}
+
+#[test]
+fn templates_and_packets_do_not_meet() {
+    for layout in [Layout::Fast, Layout::Compact] {
+        let table = table(8, layout);
+        let mut handle = table.register();
+        {
+            let guard = handle.pin();
+            for new in [
+                template(100),
+                NewConnection {
+                    kind: ConnKind::Template,
+                    ..new(1, Tick(0))
+                },
+            ] {
+                let made = insert(&guard, &new);
+                assert_eq!(made.kind(), ConnKind::Template);
+                assert!(guard.lookup(&request(&new)).is_none());
+                assert!(guard.lookup(&reply(&new)).is_none());
+                assert_eq!(guard.lookup_template(&request(&new)), Some(made));
+                assert!(guard.lookup_template(&reply(&new)).is_none());
+                assert!(
+                    matches!(guard.insert(&new), Ok(Inserted::Existing(other)) if other == made)
+                );
+            }
+            // A connection of the same flow is another matter.
+            let conn = insert(&guard, &new(1, Tick(0)));
+            assert_eq!(guard.lookup(&request(&new(1, Tick(0)))).unwrap().conn, conn);
+        }
+        assert_eq!(end(&table, Tick(100_000)), 3);
+        assert!(
+            handle
+                .pin()
+                .lookup_template(&request(&template(0)))
+                .is_none()
+        );
+    }
+}
+
+/// IPVS 2.4, rule 4.
+#[test]
+fn what_controls_others_gets_another_minute() {
+    let table = table(8, Layout::Fast);
+    let mut handle = table.register();
+    {
+        let guard = handle.pin();
+        let parent = insert(&guard, &template(10));
+        let child = insert(
+            &guard,
+            &NewConnection {
+                control: Some(parent.id()),
+                timeout: MINUTE + 5,
+                ..new(1, Tick(0))
+            },
+        );
+        assert_eq!((child.control(), parent.children()), (Some(parent), 1));
+    }
+    assert_eq!(end(&table, Tick(10)), 0);
+    {
+        let guard = handle.pin();
+        let parent = guard.lookup_template(&request(&template(0))).unwrap();
+        assert_eq!(
+            (parent.timeout(), parent.expires_in(Tick(10))),
+            (MINUTE, MINUTE)
+        );
+    }
+    // The child ends; the parent keeps its minute.
+    assert_eq!(end(&table, Tick(MINUTE + 5)), 1);
+    assert_eq!(end(&table, Tick(MINUTE + 9)), 0);
+    assert_eq!(end(&table, Tick(MINUTE + 10)), 1);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn an_unlinked_parent_waits_for_its_children_unseen() {
+    let table = table(8, Layout::Fast);
+    let mut handle = table.register();
+    {
+        let guard = handle.pin();
+        let parent = insert(&guard, &template(10));
+        let control = Some(parent.id());
+        insert(
+            &guard,
+            &NewConnection {
+                control,
+                timeout: 20,
+                ..new(1, Tick(0))
+            },
+        );
+        parent.unlink(Tick(0));
+        assert!(guard.lookup_template(&request(&template(0))).is_none());
+        // Its place can be taken, by one that has its own children.
+        insert(&guard, &template(5));
+    }
+    assert_eq!(end(&table, Tick(5)), 1);
+    assert_eq!(end(&table, Tick(20)), 1);
+    assert_eq!((end(&table, Tick(20 + MINUTE)), table.len()), (1, 0));
+}
+
+/// IPVS 2.4, rule 5.
+#[test]
+fn a_chain_ends_together_but_for_an_assured_template() {
+    for assured in [false, true] {
+        let table = table(8, Layout::Fast);
+        let mut handle = table.register();
+        {
+            let guard = handle.pin();
+            let parent = insert(&guard, &template(MINUTE));
+            parent.set_state(u8::from(assured));
+            let control = Some(parent.id());
+            let child = insert(
+                &guard,
+                &NewConnection {
+                    control,
+                    ..new(1, Tick(0))
+                },
+            );
+            child.expire_chain(Tick(0));
+        }
+        assert_eq!(end(&table, Tick(0)), if assured { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn one_packet_is_counted_and_never_found() {
+    let table = table(8, Layout::Fast);
+    let mut handle = table.register();
+    let one = NewConnection {
+        kind: ConnKind::OnePacket,
+        protocol: Protocol::Udp,
+        ..new(1, Tick(0))
+    };
+    {
+        let guard = handle.pin();
+        for _ in 0..3 {
+            insert(&guard, &one);
+            assert!(guard.lookup(&request(&one)).is_none());
+        }
+    }
+    assert_eq!((table.len(), end(&table, Tick(0)), table.len()), (3, 3, 0));
+}
+
+#[test]
+fn nothing_ends_early_when_the_clock_goes_back() {
+    let table = table(64, Layout::Fast);
+    let mut handle = table.register();
+    let start = Tick(1_000_000);
+    let back = Tick(400_000);
+    end(&table, start);
+    insert(&handle.pin(), &new(1, start));
+    end(&table, start);
+    insert(&handle.pin(), &new(2, back));
+    // An endless budget comes to an end.
+    assert_eq!(end(&table, back), 1, "what the later clock calls over");
+    assert_eq!(end(&table, Tick(start.0 - 1)), 0);
+    assert_eq!(end(&table, start + Tick::seconds(3)), 1);
+}
+
+#[test]
+fn ticks_wrap() {
+    let table = table(64, Layout::Fast);
+    let mut handle = table.register();
+    let mut now = Tick(u32::MAX - 1000);
+    for client in 0..40 {
+        end(&table, now);
+        insert(
+            &handle.pin(),
+            &NewConnection {
+                timeout: 100,
+                ..new(client, now)
+            },
+        );
+        now = now + 50;
+    }
+    assert_eq!(table.len(), 2);
+    assert_eq!(end(&table, now + 50), 2);
+}
+
+/// However small the slices, everything ends, once; and no slice is larger than it may be.
+#[test]
+fn small_slices_lose_nothing() {
+    let table = table(5000, Layout::Fast);
+    let mut handle = table.register();
+    for client in 0..5000 {
+        let timeout = [1, 100, 300, 70_000, 20_000_000][client as usize % 5];
+        insert(
+            &handle.pin(),
+            &NewConnection {
+                timeout,
+                ..new(client, Tick(0))
+            },
+        );
+    }
+    let mut seen = vec![0; 5000];
+    let mut all = 0;
+    for round in 0.. {
+        let mut slice = 0;
+        let now = Tick(round * 50_000);
+        table.collect(now, 7, &mut |conn| {
+            slice += 1;
+            let bits = conn.client().addr.v4_bits().unwrap();
+            seen[(bits - 0x0a01_0000) as usize] += 1;
+        });
+        assert!(slice <= 7);
+        all += slice;
+        if all == 5000 {
+            break;
+        }
+    }
+    assert!(seen.iter().all(|times| *times == 1));
+    assert!(table.is_empty());
+    for client in 0..5000 {
+        insert(&handle.pin(), &new(client, Tick(0)));
+    }
+}
+
+/// A thread that forgets its guard and goes leaves nothing behind: its connections end, and its
+/// free entries are there for the others.
+#[test]
+fn a_thread_may_vanish() {
+    let table = table(4096, Layout::Fast);
+    for round in 0..5 {
+        let table = &table;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut handle = table.register();
+                let guard = handle.pin();
+                insert(&guard, &new(round, Tick(0)));
+                std::mem::forget(guard);
+            });
+        });
+    }
+    assert_eq!(table.len(), 5);
+    assert_eq!(end(&table, Tick(1000)), 5);
+    let mut handle = table.register();
+    let guard = handle.pin();
+    for client in 0..4096 {
+        insert(&guard, &new(client, Tick(1000)));
+    }
+}
+
+#[test]
+fn all_of_a_destination_end_at_once() {
+    let table = table(1000, Layout::Fast);
+    let mut handle = table.register();
+    for client in 0..1000 {
+        let mut new = new(client, Tick(0));
+        new.timeout = MINUTE;
+        new.dest.index = client % 10;
+        insert(&handle.pin(), &new);
+    }
+    end(&table, Tick(0));
+    let expired = table.expire_where(&mut handle, Tick(1), |conn| conn.dest().index == 3);
+    assert_eq!((expired, end(&table, Tick(1))), (100, 100));
+}
+
+/// Whoever does not know the key cannot choose a bucket: the most regular of choices spread as
+/// random ones do. A table filled to the last entry with them takes all.
+#[test]
+fn regular_choices_fill_the_table_to_the_last_entry() {
+    for layout in [Layout::Fast, Layout::Compact] {
+        let choices: [fn(u32) -> (u32, u16); 3] = [
+            |n| (0x0a00_0000 + n, 4000), // addresses in a row
+            |n| (0x0a00_0000, u16::try_from(n % 60_000).unwrap()), // ports in a row
+            |n| (0x0a00_0000 + (n << 12), 4000), // strides
+        ];
+        for choice in choices {
+            let table = table(50_000, layout);
+            let mut handle = table.register();
+            for n in 0..50_000 {
+                let (address, port) = choice(n);
+                let client = Endpoint::new(Addr::from_v4_bits(address), port);
+                insert(
+                    &handle.pin(),
+                    &NewConnection {
+                        client,
+                        ..new(0, Tick(0))
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Who knows the key, or has one address and port for everything, is refused in time, and hurts
+/// only connections like its own.
+#[test]
+fn a_crowd_in_one_place_is_refused_and_leaves_nothing() {
+    let table = Arc::new(
+        Table::new(&TableConfig {
+            capacity: 100_000,
+            layout: Layout::Compact,
+            hasher: SipHash13::with_key(1, 2),
+        })
+        .unwrap(),
+    );
+    let mut handle = table.register();
+    let to = |n: u32| NewConnection {
+        virtual_endpoint: Endpoint::new(Addr::from_v4_bits(0x0a00_0000 + n), 80),
+        timeout: 10,
+        ..new(7, Tick(0))
+    };
+    let room = (0..5000).take_while(|n| handle.pin().insert(&to(*n)).is_ok());
+    let room = u32::try_from(room.count()).unwrap();
+    assert!((200..300).contains(&room), "{room}");
+    for n in 0..room {
+        assert!(handle.pin().lookup(&request(&to(n))).is_some());
+    }
+    for client in 100..20_000 {
+        insert(
+            &handle.pin(),
+            &NewConnection {
+                timeout: 10,
+                ..new(client, Tick(0))
+            },
+        );
+    }
+    let mut reported = 0;
+    let ended = table.collect(Tick(10), usize::MAX, &mut |_| reported += 1);
+    assert_eq!((ended, reported), (19_900 + room as usize, ended));
+    assert!(table.is_empty());
+    assert!(handle.pin().insert(&to(0)).is_ok());
+}
+
+#[test]
+fn the_compact_table_finds_both_directions_of_every_method() {
+    let table = table(100, Layout::Compact);
+    let mut handle = table.register();
+    let guard = handle.pin();
+    let methods = [
+        (ForwardMethod::Masquerade, "10.2.0.1:8080", "10.1.0.9:4000"),
+        (ForwardMethod::DirectRoute, "10.0.0.1:80", "10.1.0.9:4000"),
+        (ForwardMethod::FullNat, "10.2.0.1:8080", "10.3.0.1:1025"),
+    ];
+    for (number, (method, from, to)) in methods.into_iter().enumerate() {
+        let new = NewConnection {
+            method,
+            client: "10.1.0.9:4000".parse().unwrap(),
+            protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][number],
+            local: (method == ForwardMethod::FullNat).then(|| "10.3.0.1:1025".parse().unwrap()),
+            ..new(0, Tick(0))
+        };
+        let conn = insert(&guard, &new);
+        let back = Flow::new(new.protocol, from.parse().unwrap(), to.parse().unwrap());
+        let nobody = Flow::new(new.protocol, new.destination, new.virtual_endpoint);
+        let flows = [request(&new), back, nobody, Flow::NONE];
+        let mut hits = [None; 4];
+        guard.lookup_batch(&flows, &mut hits);
+        for (flow, hit) in flows.iter().zip(&hits) {
+            let single = guard.lookup(flow);
+            assert_eq!(
+                single.map(|hit| hit.direction),
+                hit.map(|hit| hit.direction)
+            );
+        }
+        assert!(
+            hits[..2]
+                .iter()
+                .all(|hit| hit.is_some_and(|hit| hit.conn == conn))
+        );
+        assert!(hits[2..].iter().all(Option::is_none));
+    }
+}
+
+/// Two million connections in 256 MiB, everything counted.
+#[test]
+fn two_million_fit_in_256_mib() {
+    let table = Table::new(&TableConfig::compact(2_000_000)).unwrap();
+    let others = 128 * 128 + 4 * 256 * 8 * 4 + 4096; // seats, wheel, the rest
+    assert!(table.memory() + others <= 256 << 20, "{}", table.memory());
+    let fast = TableConfig {
+        capacity: 2_000_000,
+        ..TableConfig::default()
+    };
+    assert!(Table::new(&fast).unwrap().memory() <= 2_000_000 * 141);
+}
