@@ -3,7 +3,7 @@
 //! Everything runs in network namespaces joined by veth, three times in turn, and the median counts.
 //! The kernel stands in the director's place as a router (`ip_forward`) and as a balancer
 //! (nftables DNAT); then comes lvsd with NAT. Measured are small UDP packets a second, the CPU time
-//! of the whole machine for each, and TCP streams with and without segmentation offload.
+//! of our processes for each, and TCP streams with and without segmentation offload.
 //!
 //! `cargo bench -p lvs-benches --bench site`, as root or where user namespaces are allowed. The
 //! environment sets `LVS_BENCH_SECONDS` (3) and `LVS_BENCH_ROUNDS` (3); `LVSD` names a binary other
@@ -250,7 +250,7 @@ fn tcp(lvsd: Option<&PathBuf>, offloads: bool, reverse: bool) {
             let rate = test.run(site.client())?.bits_per_second;
             let cpu = CpuTime::now()? - before;
             let gigabytes = rate / 8e9 * f64::from(seconds);
-            Ok((rate / 1e9, cpu.busy / gigabytes))
+            Ok((rate / 1e9, cpu.ours / gigabytes))
         },
     );
 }

@@ -32,6 +32,8 @@ pub struct Figures {
     pub cpu: f64,
     /// Of these, seconds in soft interrupts.
     pub softirq: f64,
+    /// Seconds of a core in our own processes, whatever else the machine does.
+    pub ours: f64,
 }
 
 impl Figures {
@@ -42,11 +44,11 @@ impl Figures {
         self.delivered as f64 / self.seconds
     }
 
-    /// Busy microseconds of a core for one delivered packet: sender, director and server.
+    /// Microseconds of a core in our processes for one delivered packet: sender, director, server.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub fn cpu_per_packet(&self) -> f64 {
-        self.cpu * 1e6 / self.delivered as f64
+        self.ours * 1e6 / self.delivered as f64
     }
 }
 
@@ -54,9 +56,10 @@ impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:>9.0} packets/s of {:>9.0} sent, {:.2} CPU s ({:.2} softirq) in {:.2} s, {:.2} us/packet",
+            "{:>9.0} packets/s of {:>9.0} sent, {:.2} of {:.2} CPU s ours, {:.2} softirq, in {:.2} s, {:.2} us/packet",
             self.rate(),
             f64::from(u32::try_from(self.sent).unwrap_or(u32::MAX)) / self.seconds,
+            self.ours,
             self.cpu,
             self.softirq,
             self.seconds,
@@ -93,5 +96,6 @@ pub fn measure(
         delivered,
         cpu: cpu.busy,
         softirq: cpu.softirq,
+        ours: cpu.ours,
     })
 }
