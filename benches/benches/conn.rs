@@ -148,12 +148,24 @@ fn fill(table: &Arc<Table>, live: usize, short: impl Fn(usize) -> bool) {
     table.collect(Tick(0), usize::MAX, &mut |_| {});
 }
 
-fn lookups(table: &Arc<Table>, flow: fn(usize) -> Flow, from: usize, live: usize, batch: usize, rounds: usize, seed: u64) -> f64 {
+fn lookups(
+    table: &Arc<Table>,
+    flow: fn(usize) -> Flow,
+    from: usize,
+    live: usize,
+    batch: usize,
+    rounds: usize,
+    seed: u64,
+) -> f64 {
     let mut handle = table.register();
     let mut random = Random(seed);
     measure(
         rounds,
-        || -> Vec<Flow> { (0..ROUND).map(|_| flow(from + random.below(live))).collect() },
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| flow(from + random.below(live)))
+                .collect()
+        },
         |flows| {
             for flows in flows.chunks(batch) {
                 let guard = handle.pin();
@@ -176,12 +188,19 @@ fn ours(live: usize, layout: Layout, rounds: usize) {
     table.collect(Tick(2), usize::MAX, &mut |_| {});
     let name = format!("{layout:?}");
     let line = |what: &str, value: f64, floor: f64| {
-        println!("{live:>8} {name:<8} {what:<34} {value:>8.1} ns   {:>5.2} x floor", value / floor);
+        println!(
+            "{live:>8} {name:<8} {what:<34} {value:>8.1} ns   {:>5.2} x floor",
+            value / floor
+        );
     };
     let mut random = Random(1);
     let floor = measure(
         rounds,
-        || -> Vec<u32> { (0..ROUND).map(|_| random.below(live + spare) as u32).collect() },
+        || -> Vec<u32> {
+            (0..ROUND)
+                .map(|_| random.below(live + spare) as u32)
+                .collect()
+        },
         |indexes| {
             black_box(table.read_entries(indexes));
         },
@@ -202,7 +221,11 @@ fn ours(live: usize, layout: Layout, rounds: usize) {
     let mut handle = table.register();
     let single = measure(
         rounds,
-        || -> Vec<Flow> { (0..ROUND).map(|_| live_request(random.below(all))).collect() },
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| live_request(random.below(all)))
+                .collect()
+        },
         |flows| {
             let guard = handle.pin();
             for flow in flows.iter() {
@@ -235,7 +258,13 @@ fn live_reply(n: usize) -> Flow {
     reply(live(n))
 }
 
-fn churn(table: &Arc<Table>, live: usize, rounds: usize, line: &dyn Fn(&str, f64, f64), floor: f64) {
+fn churn(
+    table: &Arc<Table>,
+    live: usize,
+    rounds: usize,
+    line: &dyn Fn(&str, f64, f64),
+    floor: f64,
+) {
     let mut handle = table.register();
     let timeouts = Timeouts::default();
     let mut next = 1 << 27;
@@ -266,7 +295,8 @@ fn churn(table: &Arc<Table>, live: usize, rounds: usize, line: &dyn Fn(&str, f64
         for new in &new {
             let flow = Flow::new(new.protocol, new.client, new.virtual_endpoint);
             let hit = guard.lookup(&flow).unwrap();
-            hit.conn.advance(hit.direction, lvs_conn::Event::Other, now, &timeouts);
+            hit.conn
+                .advance(hit.direction, lvs_conn::Event::Other, now, &timeouts);
             hit.conn.touch(now);
         }
         drop(guard);
@@ -281,22 +311,39 @@ fn churn(table: &Arc<Table>, live: usize, rounds: usize, line: &dyn Fn(&str, f64
         assert_eq!(ended, ROUND);
     }
     line("insert with both keys", decile(&mut insert, ROUND), floor);
-    line("  look up warm, advance", decile(&mut advance, ROUND), floor);
+    line(
+        "  look up warm, advance",
+        decile(&mut advance, ROUND),
+        floor,
+    );
     line("  collector: take in", decile(&mut take_in, ROUND), floor);
     line("removal: collector ends it", decile(&mut end, ROUND), floor);
 }
 
-fn two_threads(table: &Arc<Table>, all: usize, rounds: usize, line: &dyn Fn(&str, f64, f64), floor: f64) {
+fn two_threads(
+    table: &Arc<Table>,
+    all: usize,
+    rounds: usize,
+    line: &dyn Fn(&str, f64, f64),
+    floor: f64,
+) {
     let one = lookups(table, live_request, 0, all, 32, rounds, 5);
     let both: Vec<f64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (6..8)
             .map(|seed| scope.spawn(move || lookups(table, live_request, 0, all, 32, rounds, seed)))
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     let rate = both.iter().map(|ns| 1.0 / ns).sum::<f64>();
     line("hit, batches of 32, two threads", 1.0 / rate, floor);
-    line(&format!("  one thread costs {:.2} x that", one * rate), one, floor);
+    line(
+        &format!("  one thread costs {:.2} x that", one * rate),
+        one,
+        floor,
+    );
 }
 
 /// What a map of another crate holds for a connection: with its key as much as an entry does.
@@ -369,7 +416,10 @@ impl Peer for Sharded {
     }
 
     fn get(&self, flow: &Flow) -> u64 {
-        self.shard(flow).read().get(flow).map_or(0, |value| value.0[9])
+        self.shard(flow)
+            .read()
+            .get(flow)
+            .map_or(0, |value| value.0[9])
     }
 
     fn remove(&self, flow: &Flow) {
@@ -380,7 +430,10 @@ impl Peer for Sharded {
 /// Bytes of memory that the process has.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    let pages = pages
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
     pages.unwrap_or(0) * 4096
 }
 
@@ -396,13 +449,25 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
     let hit = measure(
         rounds,
         || -> Vec<Flow> { (0..ROUND).map(|_| request(random.below(live))).collect() },
-        |flows| flows.iter().for_each(|flow| { black_box(map.get(flow)); }),
+        |flows| {
+            flows.iter().for_each(|flow| {
+                black_box(map.get(flow));
+            })
+        },
     );
     let mut random = Random(2);
     let miss = measure(
         rounds,
-        || -> Vec<Flow> { (0..ROUND).map(|_| request((1 << 28) + random.below(live))).collect() },
-        |flows| flows.iter().for_each(|flow| { black_box(map.get(flow)); }),
+        || -> Vec<Flow> {
+            (0..ROUND)
+                .map(|_| request((1 << 28) + random.below(live)))
+                .collect()
+        },
+        |flows| {
+            flows.iter().for_each(|flow| {
+                black_box(map.get(flow));
+            })
+        },
     );
     let next = AtomicU64::new(1 << 27);
     let (mut insert, mut remove) = (vec![], vec![]);
@@ -410,7 +475,9 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
         let from = next.fetch_add(ROUND as u64, Relaxed) as usize;
         let flows: Vec<Flow> = (from..from + ROUND).map(request).collect();
         let start = Instant::now();
-        flows.iter().for_each(|flow| map.insert(*flow, Value([1; 10])));
+        flows
+            .iter()
+            .for_each(|flow| map.insert(*flow, Value([1; 10])));
         insert.push(start.elapsed());
         let start = Instant::now();
         flows.iter().for_each(|flow| map.remove(flow));
