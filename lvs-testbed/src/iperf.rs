@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Child, Error, Namespace, Result, program};
 
-/// `iperf3 --server`; serves any number of tests, one at a time, until dropped.
+/// `iperf3 --server` for one test; ended when dropped.
+///
+/// For each test a new one: between two tests a server closes its listening socket and opens another,
+/// and who connects in between is reset.
 #[derive(Debug)]
 pub struct IperfServer {
     _child: Child,
@@ -60,7 +63,7 @@ impl IperfServer {
     /// When iperf3 is not installed or does not start.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
         let mut command = program::command("iperf3")?;
-        command.args(["--server", "--bind", &address.ip().to_string()]);
+        command.args(["--server", "--one-off", "--bind", &address.ip().to_string()]);
         command.args(["--port", &address.port().to_string()]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = namespace.spawn(command)?;
@@ -110,7 +113,7 @@ impl IperfTest {
         }
     }
 
-    /// Runs it from `client`.
+    /// Runs it from `client`, with an [`IperfServer`] that was started for it.
     ///
     /// # Errors
     ///
@@ -148,31 +151,20 @@ impl IperfTest {
         })
     }
 
-    /// The report as it is. A server that has not quite finished with the test before is asked
-    /// again.
     fn output(&self, client: &Namespace, arguments: &[String]) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let mut command = program::command("iperf3")?;
-            command.args(arguments);
-            let output = client.output(command)?;
-            let json = String::from_utf8_lossy(&output.stdout).into_owned();
-            // With --json, an error is told there and the exit status says that all is well.
-            let error = json.lines().find(|line| line.contains("\"error\":"));
-            let busy = error.is_some_and(|error| error.contains("busy"));
-            match error {
-                Some(_) if busy && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                None if output.status.success() => return Ok(json),
-                _ => {
-                    return Err(Error::Unexpected {
-                        doing: format!("iperf3 from {} to {}", client.name(), self.to),
-                        got: error.unwrap_or(&json).trim().to_owned(),
-                    });
-                }
-            }
+        let mut command = program::command("iperf3")?;
+        command.args(arguments);
+        let output = client.output(command)?;
+        let json = String::from_utf8_lossy(&output.stdout).into_owned();
+        // With --json, an error is told there and the exit status says that all is well.
+        let error = json.lines().find(|line| line.contains("\"error\":"));
+        if error.is_none() && output.status.success() {
+            return Ok(json);
         }
+        Err(Error::Unexpected {
+            doing: format!("iperf3 from {} to {}", client.name(), self.to),
+            got: error.unwrap_or(&json).trim().to_owned(),
+        })
     }
 }
 

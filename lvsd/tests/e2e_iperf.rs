@@ -23,13 +23,12 @@ fn streams(mtu: u32, offloads: bool) {
         offloads,
         ..SiteConfig::default()
     });
-    let server = &running.site.servers()[0];
     for (vip, ipv6) in every_way() {
         let address = match vip {
             Vip::Nat => running.site.server_address(0, ipv6),
             Vip::DirectRoute | Vip::Tunnel => vip.address(ipv6),
         };
-        let _server = IperfServer::start(server, SocketAddr::new(address, IPERF)).unwrap();
+        let listen = SocketAddr::new(address, IPERF);
         let tcp = IperfTest::tcp(vip.endpoint(ipv6, IPERF), Amount::Bytes(20_000_000));
         let udp = IperfTest {
             udp: Some(10_000_000),
@@ -41,7 +40,7 @@ fn streams(mtu: u32, offloads: bool) {
             for reverse in [false, true] {
                 test.reverse = reverse;
                 let what = format!("{vip:?} mtu={mtu} offloads={offloads} {test:?}");
-                stream(&running, &test, &what);
+                stream(&running, &test, listen, &what);
             }
         }
     }
@@ -49,9 +48,10 @@ fn streams(mtu: u32, offloads: bool) {
 
 /// Runs one. UDP may have lost datagrams because the machine was busy with other things: lvsd is to
 /// blame for what is lost three times.
-fn stream(running: &Running, test: &IperfTest, what: &str) {
+fn stream(running: &Running, test: &IperfTest, listen: SocketAddr, what: &str) {
     let mut report = IperfReport::default();
     for _ in 0..3 {
+        let _server = IperfServer::start(&running.site.servers()[0], listen).unwrap();
         report = match test.run(running.site.client()) {
             Ok(report) => report,
             Err(error) => panic!("{what}: {error}\n{}", running.explain()),
