@@ -230,6 +230,8 @@ fn rings(config: &Config) -> PortConfig {
             .unwrap_or(1)
             .max(1)
     };
+    rings.version = config.dataplane.ring_version;
+    rings.blocks = slots(config.dataplane.receive_ring, rings.block_size);
     rings.receive_slots = slots(config.dataplane.receive_ring, rings.receive_slot_size);
     rings.transmit_slots = slots(config.dataplane.transmit_ring, rings.transmit_slot_size);
     rings

@@ -35,6 +35,7 @@ mod schema;
 pub use error::{ConfigError, Problem};
 
 use lvs_api::{Destination, Service, Timeouts};
+use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,8 @@ pub struct Dataplane {
     pub workers: Option<NonZeroUsize>,
     /// Bytes of the receive ring of one worker on one interface.
     pub receive_ring: u64,
+    /// The layout of the receive ring.
+    pub ring_version: RingVersion,
     /// Bytes of the transmit ring of one worker on one interface.
     pub transmit_ring: u64,
     /// Whether the traffic that the director handles is kept from the host's own stack.
@@ -118,6 +121,7 @@ impl Default for Config {
                 interfaces: None,
                 workers: None,
                 receive_ring: 8 << 20,
+                ring_version: RingVersion::default(),
                 transmit_ring: 2 << 20,
                 claim: true,
             },

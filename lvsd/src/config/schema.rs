@@ -4,6 +4,7 @@ use super::error::Problem;
 use super::reader::{Fault, Problems, Section};
 use super::{Config, Dataplane, LogLevel, kinds, rules};
 use lvs_api::Timeouts;
+use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
 use toml::de::DeTable;
 
@@ -17,6 +18,8 @@ const LEVELS: &[(&str, LogLevel)] = &[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
+
+const RINGS: &[(&str, RingVersion)] = &[("v2", RingVersion::V2), ("v3", RingVersion::V3)];
 
 /// What a later version will have: key, and the subject and verb of the refusal.
 const LATER: &[(&str, &str)] = &[
@@ -104,6 +107,7 @@ fn dataplane(mut section: Section<'_>, default: Dataplane) -> Dataplane {
     }
     let workers = section.value("workers", kinds::number(1, 256));
     let receive_ring = section.value("receive_ring", kinds::bytes(64 << 10, 1 << 30));
+    let ring_version = section.value("ring_version", kinds::one_of(RINGS));
     let transmit_ring = section.value("transmit_ring", kinds::bytes(64 << 10, 1 << 30));
     let claim = section.value("claim", kinds::switch);
     section.finish(&[]);
@@ -112,6 +116,7 @@ fn dataplane(mut section: Section<'_>, default: Dataplane) -> Dataplane {
         workers: workers
             .and_then(|at| NonZeroUsize::new(usize::try_from(at.value).ok()?))
             .or(default.workers),
+        ring_version: ring_version.map_or(default.ring_version, |at| at.value),
         receive_ring: receive_ring.map_or(default.receive_ring, |at| at.value),
         transmit_ring: transmit_ring.map_or(default.transmit_ring, |at| at.value),
         claim: claim.map_or(default.claim, |at| at.value),

@@ -1,4 +1,5 @@
-//! Model checking: loom runs every interleaving of the small models in `tests/loom.rs`.
+//! Model checking: loom runs every interleaving of the small models in `tests/loom.rs`, or, where they
+//! look inside of a crate, in `src/models.rs`.
 //!
 //! The project's own cfg `lvs_loom` switches the models on, so that no dependency reacts to it.
 
@@ -16,23 +17,25 @@ pub(crate) const STAGE: Stage = Stage {
 const MINUTES: u64 = 8;
 
 fn run(desk: &mut Desk<'_>) -> Result<Answer, String> {
-    let packages: Vec<String> = workspace::packages(desk.context)?
-        .into_iter()
-        .filter(|package| package.folder.join("tests/loom.rs").exists())
-        .map(|package| package.name)
-        .collect();
-    if packages.is_empty() {
-        return Ok(Answer::Skipped("no crate has tests/loom.rs".to_owned()));
-    }
-    for package in &packages {
+    let mut packages: Vec<String> = Vec::new();
+    for package in workspace::packages(desk.context)? {
+        let models: &[&str] = if package.folder.join("tests/loom.rs").exists() {
+            &["--test", "loom"]
+        } else if package.folder.join("src/models.rs").exists() {
+            &["--lib", "models"]
+        } else {
+            continue;
+        };
+        let package = package.name;
         let mut command = cargo(&desk.context.root);
         command
-            .args(["test", "-p", package, "--test", "loom"])
+            .args(["test", "-p", &package])
+            .args(models)
             .env("RUSTFLAGS", "--cfg lvs_loom")
             // What a model spends its time in is optimised; what is only compiled is not.
             .args(optimised("loom"))
             .args(optimised("generator"))
-            .args(optimised(package))
+            .args(optimised(&package))
             .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2")
             .env("LOOM_MAX_PREEMPTIONS", "2")
             .env("CARGO_TARGET_DIR", desk.context.folder("loom")?);
@@ -40,6 +43,10 @@ fn run(desk: &mut Desk<'_>) -> Result<Answer, String> {
         if !report.success {
             return Ok(Answer::No(format!("{package}: {}", why(&report, MINUTES))));
         }
+        packages.push(package);
+    }
+    if packages.is_empty() {
+        return Ok(Answer::Skipped("no crate has models".to_owned()));
     }
     let models = desk.count.passed;
     if models == 0 {
