@@ -33,9 +33,11 @@ mod restore;
 mod run;
 mod said;
 mod save;
+mod understand;
 mod usage;
 mod values;
 mod words;
 
 pub use names::{Names, System};
 pub use run::{Surroundings, run};
+pub use understand::{NotUnderstood, understand};

@@ -4,10 +4,10 @@
 //! out. It decides nothing else.
 
 use crate::config::{Config, ConfigError};
-use crate::run;
+use crate::{replay, run};
 use clap::{Args, Parser, Subcommand};
 use lvs_core::ForwardMethod;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ EXIT STATUS
   0  Ended as it was asked to; the configuration is right.
   1  The configuration is wrong, another lvsd runs, or something else is missing; the error
      stream says what.
-  2  The command line is wrong.
+  2  The command line is wrong, or a recording cannot be read.
 
 SEE ALSO
   lvsadm --help";
@@ -69,6 +69,17 @@ enum Command {
     /// everything away again. Needs root, or a user who may make user namespaces; touches nothing
     /// outside.
     Demo(DemoArgs),
+    /// Do again what a kernel's IPVS was recorded to do, and say where it comes out differently.
+    ///
+    /// Plays each case of the recordings to a director in memory: configuration, packets, edits,
+    /// waits (in no time), listings. Writes `ok CASE`, or `FAILED CASE: ` and the first event that
+    /// differs; the last line is `N passed, M failed`. Exits with 1 if any failed, with 2 if a file
+    /// is no recording. It needs no rights, and nothing of the network.
+    ReplayTrace {
+        /// Recordings: one case a line, as JSON.
+        #[arg(required = true, value_name = "TRACE.jsonl")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +134,28 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Check { file } => check(&file),
         Command::Demo(args) => demo(args),
+        Command::ReplayTrace { files } => replay(&files),
+    }
+}
+
+fn replay(files: &[PathBuf]) -> ExitCode {
+    /// A file that cannot be read.
+    const UNREADABLE: u8 = 2;
+    let cases = match replay::read_all(files) {
+        Ok(cases) => cases,
+        Err(error) => {
+            fail(&error.to_string());
+            return ExitCode::from(UNREADABLE);
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let played = replay::run(&cases, &mut out).and_then(|tally| out.flush().map(|()| tally));
+    match played {
+        Ok(tally) if tally.failed == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        // The reader has seen enough.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(why) => fail(&format!("cannot write: {why}")),
     }
 }
 

@@ -11,4 +11,5 @@ pub mod dataplane;
 pub mod demo;
 pub mod host;
 pub mod presence;
+pub mod replay;
 pub mod run;

@@ -74,6 +74,7 @@ const ROOMS: &[Room] = &[
     ),
     room("lvs-io-afpacket", &["lvs-core", "lvs-packet"], None),
     room("lvs-api", &["lvs-core"], None),
+    room("lvsadm", &["lvs-core", "lvs-api"], None),
     room("lvs-testbed", &["lvs-core", "lvs-packet"], None),
     room(
         "lvsd",
@@ -85,11 +86,11 @@ const ROOMS: &[Room] = &[
             "lvs-director",
             "lvs-io-afpacket",
             "lvs-api",
+            "lvsadm",
             "lvs-testbed",
         ],
         None,
     ),
-    room("lvsadm", &["lvs-core", "lvs-api"], None),
     room(
         "lvs-benches",
         &[

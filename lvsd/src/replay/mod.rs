@@ -1,0 +1,73 @@
+//! `lvsd replay-trace`: what the kernel did, done again by this director, and compared.
+//!
+//! In come recordings, one case a line ([`Case`]): the configuration as command lines of ipvsadm,
+//! then packets, edits, waits and listings, with what the kernel's IPVS made of each. Every case is
+//! played to a director of its own, in memory, with simulated time; out comes one line a case, and
+//! the first event that came out differently. Never: a socket, a privilege, a clock.
+//!
+//! ```
+//! let case = lvsd::replay::parse(
+//!     r#"{"case": "rr", "config": ["-A -t 10.0.0.1:80 -s rr", "-a -t 10.0.0.1:80 -r 10.2.0.1:80 -m"],
+//!         "events": [{"op": "connect", "id": 1, "proto": "tcp", "src": "10.1.0.5", "sport": 4000,
+//!                     "dst": "10.0.0.1", "dport": 80, "chosen": "10.2.0.1:80"}]}"#,
+//! )?;
+//! assert_eq!(lvsd::replay::play(&case), Ok(()));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+mod lab;
+mod packets;
+mod player;
+mod tables;
+mod trace;
+
+pub use player::{Difference, play};
+pub use trace::{
+    Case, DestinationRow, Event, ServiceRow, Side, TraceError, Transport, parse, read,
+};
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// How many cases came out as they were recorded, and how many did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The same.
+    pub passed: usize,
+    /// Not.
+    pub failed: usize,
+}
+
+/// Plays all cases of all files; writes a line for each, and the tally.
+///
+/// # Errors
+/// A failure to write.
+pub fn run(cases: &[Case], out: &mut dyn Write) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    for case in cases {
+        match play(case) {
+            Ok(()) => {
+                tally.passed += 1;
+                writeln!(out, "ok {}", case.name)?;
+            }
+            Err(difference) => {
+                tally.failed += 1;
+                writeln!(out, "FAILED {}: {difference}", case.name)?;
+            }
+        }
+    }
+    writeln!(out, "{} passed, {} failed", tally.passed, tally.failed)?;
+    Ok(tally)
+}
+
+/// Reads all files before anything is played.
+///
+/// # Errors
+/// The first file that is no recording.
+pub fn read_all(files: &[PathBuf]) -> Result<Vec<Case>, TraceError> {
+    let mut cases = Vec::new();
+    for file in files {
+        cases.extend(read(file)?);
+    }
+    Ok(cases)
+}
