@@ -1,4 +1,9 @@
 //! What a client's packets become by each forwarding method, and what the servers' replies do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 
