@@ -183,7 +183,7 @@ impl<'a> Edit<'a> {
     }
 
     fn publish(self) {
-        self.director.rules.store(Arc::new(self.rules));
+        self.director.publish(self.control, self.rules);
     }
 
     fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {

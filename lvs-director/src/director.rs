@@ -55,10 +55,19 @@ pub(crate) struct Control {
     /// Indexes that nobody holds.
     pub(crate) free: Vec<u32>,
     pub(crate) trash: Trash,
+    /// Snapshots that were replaced: no worker shall be the last to hold one, and free it.
+    retired: Vec<Arc<Rules>>,
     /// What services that are gone had counted, less the last zeroing.
     pub(crate) departed: Counters,
     /// Of the totals.
     pub(crate) estimator: Estimator,
+}
+
+impl Control {
+    /// Frees the replaced snapshots that no worker holds any more.
+    pub(crate) fn free_retired(&mut self) {
+        self.retired.retain(|rules| Arc::strong_count(rules) > 1);
+    }
 }
 
 impl Director {
@@ -110,6 +119,13 @@ impl Director {
                 self.drops.iter().map(|worker| worker.read(*reason)).sum(),
             )
         })
+    }
+
+    /// Makes `rules` what the workers see from their next batch on.
+    pub(crate) fn publish(&self, control: &mut Control, rules: Rules) {
+        let old = self.rules.swap(Arc::new(rules));
+        control.free_retired();
+        control.retired.push(old);
     }
 
     pub(crate) fn sharded(&self) -> Arc<Sharded> {

@@ -17,7 +17,8 @@ impl Director {
     /// Housekeeping of the rules, to be called about once a second.
     pub fn tick(&self, now: Tick) {
         let mut control = self.control.lock();
-        let rules = self.rules.load_full();
+        control.free_retired();
+        let rules = self.rules.load();
         for service in rules.services() {
             service.pool.tick(now);
         }
@@ -30,7 +31,7 @@ impl Director {
             rules.put_destination(destination.id.index, None);
             control.free.push(destination.id.index);
         }
-        self.rules.store(rules.into());
+        self.publish(&mut control, rules);
     }
 
     /// Takes a sample for the rates, to be called every two seconds (IPVS 7.2).
