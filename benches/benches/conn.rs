@@ -21,7 +21,6 @@ use hashbrown::HashMap;
 use lvs_conn::{Inserted, Layout, NewConnection, Table, TableConfig, Timeouts};
 use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick};
 use parking_lot::RwLock;
-use std::hash::BuildHasher as _;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -115,10 +114,8 @@ fn plan() -> Plan {
                 plan.sizes = size.into_iter().collect();
             }
             "--no-peers" => plan.peers = false,
-            "--max" => {
-                if arguments.next().is_some_and(|max| max == "8M") {
-                    plan.sizes.push(8 << 20);
-                }
+            "--max" if arguments.next().is_some_and(|max| max == "8M") => {
+                plan.sizes.push(8 << 20);
             }
             _ => {}
         }
@@ -247,7 +244,7 @@ static LIVE_STEP: AtomicUsize = AtomicUsize::new(0);
 
 fn live(n: usize) -> usize {
     let step = LIVE_STEP.load(Relaxed);
-    if n % step == 0 { n + 1 } else { n }
+    if n.is_multiple_of(step) { n + 1 } else { n }
 }
 
 fn live_request(n: usize) -> Flow {
@@ -452,7 +449,7 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
         |flows| {
             flows.iter().for_each(|flow| {
                 black_box(map.get(flow));
-            })
+            });
         },
     );
     let mut random = Random(2);
@@ -466,7 +463,7 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
         |flows| {
             flows.iter().for_each(|flow| {
                 black_box(map.get(flow));
-            })
+            });
         },
     );
     let next = AtomicU64::new(1 << 27);

@@ -15,15 +15,18 @@
 #![expect(
     clippy::panic,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a panic is how a target says that a promise is broken"
 )]
 
+mod conn;
 mod endpoint;
 mod parse;
 mod rewrite;
 mod sched;
 
+pub use conn::conn;
 pub use endpoint::endpoint;
 pub use parse::parse;
 pub use rewrite::rewrite;
@@ -35,6 +38,7 @@ pub type Target = fn(&[u8]);
 /// Every target under the name of its program and its corpus.
 #[rustfmt::skip] // a line a target
 pub const TARGETS: &[(&str, Target)] = &[
+    ("conn", conn),
     ("endpoint", endpoint),
     ("parse", parse),
     ("rewrite", rewrite),

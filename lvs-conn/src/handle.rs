@@ -160,14 +160,17 @@ impl Guard<'_> {
         let mut firsts = [First::Absent; STAGE];
         for ((hash, other), first) in hashes
             .iter_mut()
-            .zip(&others)
+            .zip(&mut others)
             .zip(&mut firsts)
             .take(flows.len())
         {
             *first = table.index.first(table.index.place(*hash));
-            if two && matches!(first, First::Absent) {
-                *hash = *other;
-                *first = table.index.first(table.index.place(*other));
+            if two && !matches!(first, First::Likely(_)) {
+                let second = table.index.first(table.index.place(*other));
+                if matches!(first, First::Absent) || matches!(second, First::Likely(_)) {
+                    core::mem::swap(hash, other);
+                    *first = second;
+                }
             }
             if let First::Likely(named) = first {
                 table.prefetch(named.entry);

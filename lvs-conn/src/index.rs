@@ -21,7 +21,7 @@
 use crate::raw::{Slab, Zero, equal_halves, prefetch};
 use crate::sync::{
     AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{self, AcqRel, Acquire, Relaxed, Release},
     spin_loop,
 };
 
@@ -107,37 +107,34 @@ impl Bucket {
 
     /// Writes an empty slot; false if there is none.
     fn put(&self, value: u32) -> bool {
-        for slot in 0..SLOTS {
-            let Some(word) = self.word(slot) else { break };
-            let mut now = word.load(Relaxed);
-            while half(now, slot) == 0 {
-                let new = now | (u64::from(value) << shift(slot));
-                // Release: pairs with the acquire of readers.
-                match word.compare_exchange_weak(now, new, Release, Relaxed) {
-                    Ok(_) => return true,
-                    Err(other) => now = other,
-                }
-            }
-        }
-        false
+        // Release: pairs with the acquire of readers.
+        self.exchange(0, value, Release)
     }
 
     /// Empties the slot with this value; false if there is none.
     fn take(&self, value: u32) -> bool {
-        for slot in 0..SLOTS {
-            let Some(word) = self.word(slot) else { break };
+        // Release: who finds the key gone finds also done what was done before.
+        self.exchange(value, 0, AcqRel)
+    }
+
+    /// Makes a slot that is `old` `new`; false if there is none. Of two that mean the same slot one
+    /// is told that it did it.
+    fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
+        loop {
+            let found = self.matches(old, u32::MAX);
+            let slot = found.trailing_zeros() as usize;
+            let Some(word) = self.word(slot).filter(|_| found != 0) else {
+                return false;
+            };
             let mut now = word.load(Relaxed);
-            while half(now, slot) == value {
-                let new = now & !(u64::from(u32::MAX) << shift(slot));
-                // Release: who finds the key gone finds also done what was done before. The
-                // exchange makes one of two that remove the same key the one who did it.
-                match word.compare_exchange_weak(now, new, AcqRel, Relaxed) {
+            while half(now, slot) == old {
+                let then = now ^ (u64::from(old ^ new) << shift(slot));
+                match word.compare_exchange_weak(now, then, order, Relaxed) {
                     Ok(_) => return true,
                     Err(other) => now = other,
                 }
             }
         }
-        false
     }
 }
 
@@ -273,6 +270,9 @@ impl Index {
             found &= found - 1;
         }
         if bucket.is_passed() {
+            if let Some(next) = self.bucket(place, 1) {
+                prefetch(next);
+            }
             First::Beyond
         } else {
             First::Absent

@@ -86,6 +86,8 @@ drop_reasons! {
     /// The answer to the sender was withheld by the rate limit of ICMP errors.
     RateLimited = "rate_limited",
     // Receiving and sending.
+    /// The receive ring was full: the kernel dropped frames before anybody looked at them.
+    RingFull = "ring_full",
     /// The frame was larger than a slot of the receive ring.
     RingTruncated = "ring_truncated",
     /// The neighbour's link-layer address is being resolved, and its queue is full.

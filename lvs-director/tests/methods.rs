@@ -1,4 +1,9 @@
 //! What a client's packets become by each forwarding method, and what the servers' replies do.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what a test needs fails by panicking"
+)]
 
 mod common;
 

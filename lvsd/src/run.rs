@@ -145,9 +145,19 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
     );
     let presence = Arc::new(Mutex::new(presence));
     let following = Arc::clone(&presence);
-    let rules = Arc::new(Rules::new(Arc::clone(&director), move || {
+    let counting = Arc::clone(&presence);
+    let follow = move || {
         following.lock().follow();
-    }));
+    };
+    let rings = move || {
+        let presence = counting.lock();
+        presence
+            .dataplane()
+            .map(Dataplane::statistics)
+            .unwrap_or_default()
+    };
+    let rules = Rules::new(Arc::clone(&director), follow).with_rings(rings);
+    let rules = Arc::new(rules);
     reload::apply(&config, &*rules)?;
 
     let mut end = signal(SignalKind::terminate()).map_err(system("cannot take signals"))?;

@@ -4,7 +4,7 @@
 //! the rules is called after each change, before the request is answered.
 
 use super::backend::{Backend, refuse};
-use crate::dataplane::clock;
+use crate::dataplane::{PortStatistics, clock};
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, Operation, Refusal,
     Service, ServiceStatus, SyncDaemon, Timeouts, Totals,
@@ -22,6 +22,7 @@ const TABLE_SIZE: u64 = 4096;
 pub struct Rules {
     director: Arc<Director>,
     changed: Box<dyn Fn() + Send + Sync>,
+    rings: Box<dyn Fn() -> Vec<PortStatistics> + Send + Sync>,
 }
 
 impl fmt::Debug for Rules {
@@ -39,7 +40,18 @@ impl Rules {
         Self {
             director,
             changed: Box::new(changed),
+            rings: Box::new(Vec::new),
         }
+    }
+
+    /// The same with rings whose drops are listed beside the director's.
+    #[must_use]
+    pub fn with_rings(
+        mut self,
+        rings: impl Fn() -> Vec<PortStatistics> + Send + Sync + 'static,
+    ) -> Self {
+        self.rings = Box::new(rings);
+        self
     }
 
     fn perform(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
@@ -181,10 +193,12 @@ impl Backend for Rules {
     }
 
     fn drops(&self) -> Vec<DropCount> {
-        self.director
-            .drops()
-            .map(|(reason, packets)| DropCount::new(reason, packets))
-            .collect()
+        let rings = (self.rings)();
+        let count = |(reason, packets)| {
+            let lost: u64 = rings.iter().map(|ring| ring.dropped(reason)).sum();
+            DropCount::new(reason, packets + lost)
+        };
+        self.director.drops().map(count).collect()
     }
 
     fn timeouts(&self) -> Timeouts {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Dataplane`] starts and stops them, and gives them interfaces. Frames are touched by workers
-//! only; see [`worker`](self::worker) for what happens to one.
+//! only; `worker.rs` shows what happens to one.
 
 pub mod clock;
 mod hops;

@@ -9,6 +9,7 @@ use super::hops::Hops;
 use super::transmit::{PortInfo, Transmit};
 use crate::host::net::NetSnapshot;
 use arc_swap::{ArcSwap, Cache};
+use lvs_core::DropReason;
 use lvs_director::{BATCH, Verdict};
 use lvs_io_afpacket::{Port, ReceiveStatistics, Receiver, TransmitStatistics, Waker, wait};
 use parking_lot::Mutex;
@@ -51,6 +52,22 @@ pub struct PortStatistics {
     pub received: ReceiveStatistics,
     /// What went out.
     pub sent: TransmitStatistics,
+}
+
+impl PortStatistics {
+    /// Frames that the rings lost for this reason, which no worker could count.
+    #[must_use]
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        match reason {
+            DropReason::RingFull => self.received.kernel_drops,
+            DropReason::RingTruncated => self.received.truncated,
+            DropReason::BadSegmentation => self.received.bad_segmentation,
+            DropReason::TransmitFull => self.sent.discarded,
+            DropReason::TransmitFailed => self.sent.malformed,
+            DropReason::InterfaceDown => self.sent.interface_down,
+            _ => 0,
+        }
+    }
 }
 
 /// What a worker has counted of its rings; written by the worker now and then.
