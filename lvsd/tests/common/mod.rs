@@ -151,7 +151,8 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut(
     }
 }
 
-/// nginx on a server: `/name` tells who it is, other paths are files of a directory.
+/// nginx on a server: `/name` tells who it is, other paths are files of a directory. It stays root,
+/// the only user that a user namespace has.
 pub(crate) struct Nginx {
     pub(crate) child: Child,
     _directory: TemporaryDirectory,
@@ -168,7 +169,7 @@ impl Nginx {
             .write(
                 "nginx.conf",
                 format!(
-                    "daemon off;\nmaster_process off;\npid {own}/pid;\nerror_log {own}/log;\n\
+                    "user root root;\ndaemon off;\nmaster_process off;\npid {own}/pid;\nerror_log {own}/log;\n\
                      events {{ worker_connections 4096; }}\n\
                      http {{\naccess_log off;\nkeepalive_requests 1000000;\n{temporary}\
                      server {{\nlisten {WEB};\nlisten [::]:{WEB};\n\
