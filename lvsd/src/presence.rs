@@ -13,6 +13,7 @@ use lvs_core::Addr;
 use lvs_director::Director;
 use lvs_io_afpacket::Membership;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use tracing::{error, info, warn};
 
 /// Keeps the host in step with the rules.
@@ -22,6 +23,7 @@ pub struct Presence {
     snapshots: Arc<ArcSwap<NetSnapshot>>,
     vips: Arc<ArcSwap<AnsweredVips>>,
     neighbours: Arc<ArcSwap<Vec<Hop>>>,
+    wanted: SyncSender<Hop>,
     claim: Option<Claim>,
     dataplane: Option<Dataplane>,
     /// What has been announced, so that it is announced once.
@@ -30,13 +32,14 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// With a data plane and, unless the operator does that otherwise, a claim.
+    /// With a data plane, a way to ask for neighbours (`wanted`; `neighbours` are those kept) and, unless the operator does that otherwise, a claim.
     #[must_use]
     pub fn new(
         director: Arc<Director>,
         snapshots: Arc<ArcSwap<NetSnapshot>>,
         vips: Arc<ArcSwap<AnsweredVips>>,
         neighbours: Arc<ArcSwap<Vec<Hop>>>,
+        wanted: SyncSender<Hop>,
         claim: Option<Claim>,
         dataplane: Dataplane,
     ) -> Self {
@@ -46,6 +49,7 @@ impl Presence {
             snapshots,
             vips,
             neighbours,
+            wanted,
             claim,
             dataplane: Some(dataplane),
             announced,
@@ -108,6 +112,11 @@ impl Presence {
             .collect();
         hops.sort_unstable();
         hops.dedup();
+        let known = self.neighbours.load();
+        for hop in hops.iter().filter(|hop| !known.contains(hop)) {
+            // Asked for before the first client comes; a full queue leaves it to the next second.
+            let _ = self.wanted.try_send(*hop);
+        }
         self.neighbours.store(Arc::new(hops));
 
         let set = ClaimSet {

@@ -130,7 +130,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
         director: Arc::clone(&director),
         snapshots: Arc::clone(&snapshots),
         vips: Arc::clone(&vips),
-        wanted,
+        wanted: wanted.clone(),
         workers,
         rings: rings(&config),
     })
@@ -140,6 +140,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
         Arc::clone(&snapshots),
         vips,
         neighbours,
+        wanted,
         claim,
         dataplane,
     );
