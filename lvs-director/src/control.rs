@@ -7,6 +7,7 @@ use crate::director::{Control, Director};
 use crate::error::RuleError;
 use crate::plan;
 use crate::rules::{Destination, History, Rules, Service};
+use crate::settings::Setting;
 use lvs_conn::DestinationId;
 use lvs_core::{
     DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
@@ -14,6 +15,7 @@ use lvs_core::{
 };
 use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 /// The longest persistence timeout, in seconds.
 const MAX_PERSISTENCE: u32 = 2_678_400;
@@ -354,6 +356,10 @@ impl<'a> Edit<'a> {
                 .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
         );
         service.pool.remove(&destination.backend);
+        if self.director.settings.is_on(Setting::ExpireNodestConn) {
+            // Release: the collector that sees it sees the destination unavailable.
+            self.director.sweep_asked.store(true, Release);
+        }
         service.history.lock().departed +=
             destination.counters.sum() - destination.history.lock().birth;
         // The index keeps the destination until no connection holds it: `Director::tick`.
@@ -384,15 +390,9 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
     }
     match spec.key {
         ServiceKey::Endpoint {
-            protocol: Protocol::Tcp | Protocol::Udp,
+            protocol: Protocol::Tcp | Protocol::Udp | Protocol::Sctp,
             ..
         } => {}
-        ServiceKey::Endpoint {
-            protocol: Protocol::Sctp,
-            ..
-        } => {
-            return Err(RuleError::Unsupported("SCTP"));
-        }
         ServiceKey::Endpoint { .. } => {
             return Err(RuleError::Invalid("a service is TCP, UDP or SCTP"));
         }

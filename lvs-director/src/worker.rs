@@ -122,6 +122,7 @@ impl Worker {
             worker: *number,
             rules,
             timeouts: &director.timeouts,
+            settings: &director.settings,
             guard: &guard,
             routes,
             limit,
