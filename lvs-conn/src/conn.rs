@@ -214,6 +214,13 @@ impl<'g> Conn<'g> {
         self.entry.word.load(Relaxed) & INACTIVE != 0
     }
 
+    /// Whether no reply has been seen of a connection whose replies need not pass (IPVS 2.3,
+    /// `NOOUTPUT`).
+    #[must_use]
+    pub fn is_input_only(self) -> bool {
+        self.entry.word.load(Relaxed) & NO_OUTPUT != 0
+    }
+
     /// Whether it can still be found; false once it was unlinked.
     #[inline]
     #[must_use]

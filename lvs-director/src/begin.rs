@@ -1,6 +1,6 @@
 //! The first packet of a connection: find its service, ask the scheduler, make the entry (4.2).
 
-use crate::decide::{Decider, is_ftp_data, may_begin, server_of};
+use crate::decide::{Decider, is_ftp_data, server_of};
 use crate::route::Routes;
 use crate::verdict::Verdict;
 use lvs_conn::{Inserted, NewConnection};
@@ -12,7 +12,7 @@ use lvs_sched::Request;
 impl<R: Routes> Decider<'_, '_, R> {
     /// A packet that belongs to no connection.
     pub(crate) fn begin(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
-        if !may_begin(packet) {
+        if !self.may_begin(packet) {
             return self.stranger(frame, packet);
         }
         let flow = packet.flow;

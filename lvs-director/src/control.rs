@@ -8,6 +8,7 @@ use crate::error::RuleError;
 use crate::listing::total_of_service;
 use crate::plan;
 use crate::rules::{Destination, History, Rules, Service};
+use crate::settings::Setting;
 use crate::stats::Estimator;
 use lvs_conn::DestinationId;
 use lvs_core::{
@@ -16,6 +17,7 @@ use lvs_core::{
 };
 use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 /// The longest persistence timeout, in seconds.
 const MAX_PERSISTENCE: u32 = 2_678_400;
@@ -387,6 +389,10 @@ impl<'a> Edit<'a> {
                 .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
         );
         service.pool.remove(&destination.backend);
+        if self.director.settings.is_on(Setting::ExpireNodestConn) {
+            // Release: the collector that sees it sees the destination unavailable.
+            self.director.sweep_asked.store(true, Release);
+        }
         let counted = destination.counters.sum() - destination.history.lock().birth;
         service.history.lock().departed += counted;
         // The index keeps the destination until no connection holds it: `Director::tick`.
@@ -429,15 +435,9 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
     }
     match spec.key {
         ServiceKey::Endpoint {
-            protocol: Protocol::Tcp | Protocol::Udp,
+            protocol: Protocol::Tcp | Protocol::Udp | Protocol::Sctp,
             ..
         } => {}
-        ServiceKey::Endpoint {
-            protocol: Protocol::Sctp,
-            ..
-        } => {
-            return Err(RuleError::Unsupported("SCTP"));
-        }
         ServiceKey::Endpoint { .. } => {
             return Err(RuleError::Invalid("a service is TCP, UDP or SCTP"));
         }

@@ -4,12 +4,15 @@
 use crate::limit::RateLimit;
 use crate::route::{Routes, Way};
 use crate::rules::{Destination, Rules};
+use crate::settings::{Setting, Settings};
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use lvs_conn::{Activity, Conn, Direction, Event, Guard, Hit, Timeouts};
-use lvs_core::{DropReason, Endpoint, Protocol, Tick, state::tcp};
+use lvs_core::state::{sctp, tcp};
+use lvs_core::{DropReason, Endpoint, Protocol, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
+use std::sync::Arc;
 
 /// What a decision needs beside the packet; lives as long as a batch.
 pub(crate) struct Decider<'a, 'g, R> {
@@ -17,6 +20,7 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) worker: usize,
     pub(crate) rules: &'a Rules,
     pub(crate) timeouts: &'a Timeouts,
+    pub(crate) settings: &'a Settings,
     pub(crate) guard: &'g Guard<'g>,
     pub(crate) routes: &'a mut R,
     pub(crate) limit: &'a mut RateLimit,
@@ -65,16 +69,64 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
     /// A packet from the client of a connection (4.2).
     fn request(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
-        if is_reused(packet, conn) {
+        let destination = self.rules.destination_of(conn.dest());
+        if begins(packet) && self.is_reused(packet, conn, destination) {
             // It still counts with its destination when the scheduler looks (2.4, rule 6).
             conn.unlink(self.now);
             return self.begin(frame, packet);
         }
-        let destination = self.rules.destination_of(conn.dest());
         let Some(destination) = destination.filter(|found| found.backend.is_available()) else {
+            if self.settings.is_on(Setting::ExpireNodestConn) {
+                conn.unlink(self.now);
+                return self.begin(frame, packet);
+            }
             return Verdict::Drop(DropReason::DestinationGone);
         };
         self.forward_request(frame, packet, conn, destination)
+    }
+
+    /// Whether a packet that begins connections begins the one anew that has its flow (2.12).
+    fn is_reused(
+        &self,
+        packet: &Packet,
+        conn: Conn<'_>,
+        destination: Option<&Arc<Destination>>,
+    ) -> bool {
+        /// The bit of `conn_reuse_mode` that adds FIN_WAIT.
+        const FIN_WAIT_TOO: u32 = 2;
+        if self.settings.is_on(Setting::ExpireNodestConn)
+            && destination.is_some_and(|found| found.backend.weight() == 0)
+        {
+            return true;
+        }
+        let mode = self.settings.get(Setting::ConnReuseMode);
+        if mode == 0 || conn.control().is_some() {
+            return false;
+        }
+        match (packet.kind, conn.state()) {
+            (Kind::Tcp, tcp::TIME_WAIT | tcp::CLOSE) => true,
+            (Kind::Tcp, tcp::FIN_WAIT) => mode & FIN_WAIT_TOO != 0 && conn.is_input_only(),
+            (Kind::Sctp, state) => state == sctp::CLOSED,
+            _ => false,
+        }
+    }
+
+    /// Whether a packet may begin a connection (4.2): TCP only with SYN and without RST, SCTP only
+    /// with INIT; with the sloppy settings whatever does not end one.
+    pub(crate) fn may_begin(&self, packet: &Packet) -> bool {
+        let sloppy = |setting| self.settings.is_on(setting);
+        match packet.kind {
+            Kind::Tcp => {
+                !packet.tcp_flags.contains(TcpFlags::RST)
+                    && (packet.tcp_flags.contains(TcpFlags::SYN) || sloppy(Setting::SloppyTcp))
+            }
+            Kind::Sctp => match packet.sctp_chunk {
+                SCTP_INIT => true,
+                chunk => chunk != SCTP_ABORT && sloppy(Setting::SloppySctp),
+            },
+            Kind::Udp => true,
+            _ => false,
+        }
     }
 
     pub(crate) fn forward_request(
@@ -256,20 +308,15 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 }
 
-/// Whether a SYN comes for a connection that has ended (`conn_reuse_mode` 1, IPVS 2.12).
-fn is_reused(packet: &Packet, conn: Conn<'_>) -> bool {
-    packet.kind == Kind::Tcp
-        && packet.tcp_flags.contains(TcpFlags::SYN)
-        && matches!(conn.state(), tcp::TIME_WAIT | tcp::CLOSE)
-}
+/// SCTP's first chunk of a connection, and the one that ends one at once (RFC 9260, 3.2).
+const SCTP_INIT: u8 = 1;
+const SCTP_ABORT: u8 = 6;
 
-/// Whether a packet may begin a connection (4.2): TCP only with SYN and without RST.
-pub(crate) fn may_begin(packet: &Packet) -> bool {
+/// Whether a packet says of itself that it begins a connection (2.12).
+fn begins(packet: &Packet) -> bool {
     match packet.kind {
-        Kind::Tcp => {
-            packet.tcp_flags.contains(TcpFlags::SYN) && !packet.tcp_flags.contains(TcpFlags::RST)
-        }
-        Kind::Udp => true,
+        Kind::Tcp => packet.tcp_flags.contains(TcpFlags::SYN),
+        Kind::Sctp => packet.sctp_chunk == SCTP_INIT,
         _ => false,
     }
 }

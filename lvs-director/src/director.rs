@@ -1,6 +1,7 @@
 //! The director: one object, shared by the control plane, the workers and the collector.
 
 use crate::rules::Rules;
+use crate::settings::Settings;
 use crate::stats::{Drops, Estimator, Sharded};
 use crate::trash::Trash;
 use crate::worker::Worker;
@@ -9,7 +10,7 @@ use lvs_conn::{Table, TableConfig, TableError, Timeouts};
 use lvs_core::{Counters, DropReason};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What a director is made with.
 #[derive(Clone, Debug)]
@@ -38,12 +39,21 @@ impl Default for DirectorConfig {
 pub struct Director {
     pub(crate) table: Arc<Table>,
     pub(crate) timeouts: Arc<Timeouts>,
+    pub(crate) settings: Settings,
     pub(crate) rules: Arc<ArcSwap<Rules>>,
     pub(crate) control: Mutex<Control>,
     pub(crate) drops: Box<[Drops]>,
     pub(crate) workers: usize,
     next_worker: AtomicUsize,
+    /// Whether a deletion asks for the end of all connections without a destination
+    /// (`expire_nodest_conn`).
+    pub(crate) sweep_asked: AtomicBool,
+    /// The collector's: where in the table that search goes on; [`NO_SWEEP`]: there is none.
+    pub(crate) sweep: AtomicUsize,
 }
+
+/// No search is under way.
+pub(crate) const NO_SWEEP: usize = usize::MAX;
 
 /// What only the control plane touches.
 #[derive(Debug, Default)]
@@ -84,6 +94,9 @@ impl Director {
         Ok(Arc::new(Self {
             table: Arc::new(table),
             timeouts: Arc::new(Timeouts::default()),
+            settings: Settings::default(),
+            sweep_asked: AtomicBool::new(false),
+            sweep: AtomicUsize::new(NO_SWEEP),
             rules: Arc::new(ArcSwap::from_pointee(Rules::new())),
             control: Mutex::new(Control::default()),
             drops: (0..workers).map(|_| Drops::default()).collect(),
@@ -109,6 +122,12 @@ impl Director {
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+
+    /// The kernel's settings of what becomes of connections, settable at any time.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// How many packets all workers have dropped, by reason; reasons that never occurred included.

@@ -1,17 +1,47 @@
 //! What is done beside the packets: ending connections, estimating rates, emptying the trash.
 
-use crate::director::Director;
-use crate::rules::Rules;
+use crate::director::{Director, NO_SWEEP};
+use crate::rules::{Destination, Rules};
 use lvs_conn::Conn;
 use lvs_core::{Tick, state};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 impl Director {
     /// Ends connections whose time is over, looking at no more than `budget` of them; answers how
     /// many it ended. To be called often, by one thread.
     pub fn collect(&self, now: Tick, budget: usize) -> usize {
         let rules = self.rules.load();
+        self.end_abandoned(&rules, now);
         self.table
             .collect(now, budget, &mut |conn| ended(&rules, conn))
+    }
+
+    /// Ends connections whose destination is gone, some of the table at a time, if a deletion asked
+    /// for it (`expire_nodest_conn`, IPVS 0.4).
+    fn end_abandoned(&self, rules: &Rules, now: Tick) {
+        let from = if self.sweep_asked.load(Relaxed) && self.sweep_asked.swap(false, Acquire) {
+            0
+        } else {
+            self.sweep.load(Relaxed)
+        };
+        if from == NO_SWEEP {
+            return;
+        }
+        let mut handle = self.table.register();
+        let next = self.table.scan_from(&mut handle, from, |conn| {
+            let available = |found: &Arc<Destination>| found.backend.is_available();
+            if conn.children() > 0 || rules.destination_of(conn.dest()).is_some_and(available) {
+                return;
+            }
+            // Its template goes with its last connection, assured or not.
+            if let Some(template) = conn.control() {
+                template.set_state(0);
+            }
+            conn.expire_chain(now);
+            conn.unlink(now);
+        });
+        self.sweep.store(next.unwrap_or(NO_SWEEP), Relaxed);
     }
 
     /// Housekeeping of the rules, to be called about once a second.

@@ -123,6 +123,7 @@ impl Worker {
             worker: *number,
             rules,
             timeouts: &director.timeouts,
+            settings: &director.settings,
             guard: &guard,
             routes,
             limit,

@@ -46,34 +46,9 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "persist/fwmark",
         ],
     ),
-    ("SCTP is not supported", &["mh/sctp-port", "sh/sctp-port"]),
     (
-        "`sloppy_tcp` = 1 is not supported",
-        &["misc/first-packet-sloppy"],
-    ),
-    (
-        "`sloppy_sctp`",
-        &["misc/first-chunk-sloppy0", "misc/first-chunk-sloppy1"],
-    ),
-    (
-        "`expire_nodest_conn`",
-        &["misc/dest-gone-nodest0", "misc/dest-gone-nodest1"],
-    ),
-    (
-        "`conn_reuse_mode`",
-        &[
-            "misc/conn-reuse-0",
-            "misc/conn-reuse-1",
-            "misc/conn-reuse-2",
-        ],
-    ),
-    (
-        "`cache_bypass` = 1 is not supported",
+        "the setting `cache_bypass` is not supported",
         &["misc/cache-bypass"],
-    ),
-    (
-        "`expire_quiescent_template` = 1 is not supported",
-        &["persist/quiescent"],
     ),
     ("dropped: LocalMasquerade", &["misc/localhost-rs"]),
     (
@@ -89,6 +64,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "persist/sh-tcp",
             "persist/netmask24",
             "persist/port0",
+            "persist/quiescent",
             "persist/udp-threshold",
             "persist/tcp6-netmask64",
             "persist/rst-mid",

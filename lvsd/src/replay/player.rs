@@ -10,7 +10,7 @@ use super::trace::{Case, Event, ServiceRow, Side, Transport, shown};
 use crate::control::{self, Backend};
 use lvs_api::Errno;
 use lvs_core::{Endpoint, Tick};
-use lvs_director::{Director, DirectorConfig, Verdict, Worker};
+use lvs_director::{Director, DirectorConfig, Setting, UnknownSetting, Verdict, Worker};
 use lvs_packet::{Frame, Offload};
 use std::collections::HashMap;
 use std::fmt;
@@ -134,7 +134,11 @@ impl Player {
     }
 
     fn set(&self, name: &str, value: u32) -> Result<(), String> {
-        Err(format!("`{name}` = {value} is not supported"))
+        let setting: Setting = name
+            .parse()
+            .map_err(|error: UnknownSetting| error.to_string())?;
+        self.director.settings().set(setting, value);
+        Ok(())
     }
 
     fn command(&self, line: &str) -> Status {
