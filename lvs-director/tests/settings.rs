@@ -1,5 +1,7 @@
 //! What the kernel's settings change, and SCTP's way through a director.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 mod common;
 
 use common::{CLIENTS, SERVERS, Site, addr, checksums_are_right, endpoint, service};
