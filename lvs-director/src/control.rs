@@ -19,6 +19,9 @@ use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
+/// The port of FTP's commands.
+const FTP: u16 = 21;
+
 /// The longest persistence timeout, in seconds.
 const MAX_PERSISTENCE: u32 = 2_678_400;
 
@@ -348,6 +351,7 @@ impl<'a> Edit<'a> {
             spec: *spec,
             backend: Backend::new(index, spec.endpoint, spec.weight, spec.thresholds),
             counters: self.director.sharded(),
+            templates: Arc::default(),
             history: Arc::default(),
             service_history: Arc::clone(&service.history),
         })
@@ -457,10 +461,15 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
                 "an IPv6 persistence mask is 1 to 128 bits",
             ));
         }
-        return Err(RuleError::Unsupported("persistence"));
-    }
-    if spec.one_packet {
-        return Err(RuleError::Unsupported("one-packet scheduling"));
+        // Its template would be that of the data connections too, on ports of their own (2.5).
+        if let ServiceKey::Endpoint {
+            protocol: Protocol::Tcp,
+            vip,
+        } = spec.key
+            && vip.port == FTP
+        {
+            return Err(RuleError::Unsupported("persistence of an FTP service"));
+        }
     }
     Ok(())
 }

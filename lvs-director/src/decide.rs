@@ -7,9 +7,9 @@ use crate::rules::{Destination, Rules};
 use crate::settings::{Setting, Settings};
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
-use lvs_conn::{Activity, Conn, Direction, Event, Guard, Hit, Timeouts};
-use lvs_core::state::{sctp, tcp};
-use lvs_core::{DropReason, Endpoint, Protocol, Tick};
+use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
+use lvs_core::state::{sctp, tcp, template};
+use lvs_core::{DropReason, Protocol, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) now: Tick,
     pub(crate) worker: usize,
-    pub(crate) rules: &'a Rules,
+    pub(crate) rules: &'g Rules,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) settings: &'a Settings,
     pub(crate) guard: &'g Guard<'g>,
@@ -140,7 +140,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             counters.packet_in(packet.ip_len());
         }
         self.advance(packet, conn, Direction::FromClient, destination);
-        let verdict = self.transmit(frame, packet, conn, destination);
+        let way = (conn.destination(), conn.method());
+        let verdict = self.transmit(frame, packet, way, destination);
         conn.count_in_packet();
         verdict
     }
@@ -210,13 +211,24 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Kind::Udp => Event::Udp,
             _ => Event::Sctp(packet.sctp_chunk),
         };
-        match conn
-            .advance(direction, event, self.now, self.timeouts)
-            .activity
-        {
+        let transition = conn.advance(direction, event, self.now, self.timeouts);
+        match transition.activity {
             Some(Activity::Activated) => destination.backend.activated(),
             Some(Activity::Deactivated) => destination.backend.deactivated(),
             None => {}
+        }
+        // A client that has proved to exist keeps its template even under attack (2.5).
+        let proved = match packet.kind {
+            Kind::Tcp => transition.from != transition.to && transition.to == tcp::ESTABLISHED,
+            Kind::Sctp => transition.from != transition.to && transition.to == sctp::ESTABLISHED,
+            _ => direction == Direction::FromServer,
+        };
+        if proved
+            && let Some(above) = conn.control()
+            && above.kind() == ConnKind::Template
+            && above.state() != template::ASSURED
+        {
+            above.set_state(template::ASSURED);
         }
     }
 
@@ -230,7 +242,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             // Only what a service of this port would take is kept from the host.
             let claimed = packet.kind != Kind::IcmpEchoRequest
-                && self.rules.service_at(flow.protocol, flow.dst).is_some();
+                && self.rules.service_for(flow.protocol, flow.dst).is_some();
             return if claimed {
                 Verdict::ToHost
             } else {
@@ -318,19 +330,6 @@ fn begins(packet: &Packet) -> bool {
         Kind::Tcp => packet.tcp_flags.contains(TcpFlags::SYN),
         Kind::Sctp => packet.sctp_chunk == SCTP_INIT,
         _ => false,
-    }
-}
-
-/// Where a connection to `port` of a service goes at its destination (2.6).
-pub(crate) fn server_of(destination: &Destination, port: u16) -> Endpoint {
-    let endpoint = destination.spec.endpoint;
-    Endpoint {
-        port: if endpoint.port == 0 {
-            port
-        } else {
-            endpoint.port
-        },
-        ..endpoint
     }
 }
 

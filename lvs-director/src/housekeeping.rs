@@ -2,7 +2,7 @@
 
 use crate::director::{Director, NO_SWEEP};
 use crate::rules::{Destination, Rules};
-use lvs_conn::Conn;
+use lvs_conn::{Conn, ConnKind};
 use lvs_core::{Tick, state};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -91,6 +91,10 @@ impl Director {
 /// A connection has ended: its destination has one less.
 fn ended(rules: &Rules, conn: &Conn<'_>) {
     if let Some(destination) = rules.destination_of(conn.dest()) {
+        if conn.kind() == ConnKind::Template {
+            destination.templates.fetch_sub(1, Relaxed);
+            return;
+        }
         destination
             .backend
             .closed(state::is_active(conn.protocol(), conn.state()));

@@ -43,7 +43,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         conn.count_in_packet();
         if conn.method() != ForwardMethod::Masquerade {
-            return self.transmit(frame, packet, conn, destination);
+            let way = (conn.destination(), conn.method());
+            return self.transmit(frame, packet, way, destination);
         }
         let route = match self.routes.way(conn.destination().addr) {
             Way::Forward(route) => route,

@@ -36,6 +36,7 @@ mod housekeeping;
 mod icmp;
 mod limit;
 mod listing;
+mod persist;
 mod plan;
 mod route;
 mod rules;

@@ -5,7 +5,8 @@
 use crate::director::Director;
 use crate::rules::{Destination, Rules, Service};
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
-use lvs_conn::Conn;
+use core::sync::atomic::Ordering::Relaxed;
+use lvs_conn::{Conn, ConnKind};
 use lvs_core::{Addr, Counters, Rates, ServiceKey, Tick};
 
 impl Director {
@@ -89,7 +90,10 @@ impl Director {
             let ServiceKey::Endpoint { protocol, vip } = service.key else {
                 continue;
             };
-            claims.services.push((protocol, vip));
+            // One of all ports takes packets only if it is persistent.
+            if vip.port != 0 || service.persistence.is_some() {
+                claims.services.push((protocol, vip));
+            }
         }
         // Destinations that are gone count as long as connections hold them: their replies are
         // still translated.
@@ -133,7 +137,7 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
         spec: destination.spec,
         active: destination.backend.active(),
         inactive: destination.backend.inactive(),
-        persistent: 0,
+        persistent: destination.templates.load(Relaxed),
         overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),
@@ -149,6 +153,6 @@ fn status_of_connection(conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
         method: conn.method(),
         state: conn.state(),
         expires: conn.expires_in(now) / Tick::PER_SECOND,
-        template: false,
+        template: conn.kind() == ConnKind::Template,
     }
 }

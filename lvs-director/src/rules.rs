@@ -14,6 +14,7 @@ use lvs_core::{
 use lvs_sched::{Backend, Pool};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// Services are spread over this many buckets, each shared with the previous snapshot until edited.
 const BUCKETS: usize = 1024;
@@ -29,6 +30,8 @@ pub(crate) struct Destination {
     /// Its load and weight, shared with the scheduler.
     pub(crate) backend: Arc<Backend>,
     pub(crate) counters: Arc<Sharded>,
+    /// Persistence templates that name it.
+    pub(crate) templates: Arc<AtomicU32>,
     pub(crate) history: Arc<Mutex<History>>,
     /// The history of the service object that it was added to.
     pub(crate) service_history: Arc<Mutex<ServiceHistory>>,
@@ -41,7 +44,8 @@ impl Destination {
             return None;
         };
         let endpoint = self.spec.endpoint;
-        let port = if endpoint.port == 0 {
+        // A service of all ports keeps them.
+        let port = if endpoint.port == 0 || vip.port == 0 {
             vip.port
         } else {
             endpoint.port
@@ -86,6 +90,11 @@ impl Service {
     pub(crate) fn flags(&self) -> SchedFlags {
         self.pool.flags()
     }
+
+    /// Whether the service is that of this very port, and not of all.
+    pub(crate) fn is_at(&self, port: u16) -> bool {
+        matches!(self.key, ServiceKey::Endpoint { vip, .. } if vip.port == port)
+    }
 }
 
 /// The snapshot.
@@ -100,6 +109,8 @@ pub(crate) struct Rules {
     servers: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
     /// Services of IPv4 and of IPv6.
     families: [usize; 2],
+    /// Services of all ports.
+    all_ports: usize,
 }
 
 impl Rules {
@@ -112,6 +123,7 @@ impl Rules {
             vips: Arc::new(HashMap::with_hasher(RandomState::new())),
             servers: Arc::new(HashMap::with_hasher(RandomState::new())),
             families: [0; 2],
+            all_ports: 0,
         }
     }
 
@@ -143,6 +155,21 @@ impl Rules {
         self.service(&ServiceKey::Endpoint { protocol, vip })
     }
 
+    /// The service that takes a packet to `to` (IPVS 0.2): that of its port, or else a persistent
+    /// one of all ports. One of port 0 that is not persistent never takes anything (2.6).
+    pub(crate) fn service_for(&self, protocol: Protocol, to: Endpoint) -> Option<&Arc<Service>> {
+        if to.port != 0
+            && let Some(service) = self.service_at(protocol, to)
+        {
+            return Some(service);
+        }
+        if self.all_ports == 0 {
+            return None;
+        }
+        self.service_at(protocol, Endpoint { port: 0, ..to })
+            .filter(|service| service.persistence.is_some())
+    }
+
     /// Whether some service listens at this address.
     #[inline]
     pub(crate) fn is_vip(&self, addr: Addr) -> bool {
@@ -152,7 +179,9 @@ impl Rules {
     /// Whether packets of this server are kept from the host because replies are rewritten.
     #[inline]
     pub(crate) fn is_server(&self, protocol: Protocol, server: Endpoint) -> bool {
+        let any_port = Endpoint { port: 0, ..server };
         self.servers.contains_key(&(protocol, server))
+            || (self.all_ports > 0 && self.servers.contains_key(&(protocol, any_port)))
     }
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
@@ -237,6 +266,11 @@ impl Rules {
         let count = if key.family() == Family::V4 { v4 } else { v6 };
         *count = count.saturating_add_signed(if added { 1 } else { -1 });
         if let ServiceKey::Endpoint { vip, .. } = key {
+            if vip.port == 0 {
+                self.all_ports = self
+                    .all_ports
+                    .saturating_add_signed(if added { 1 } else { -1 });
+            }
             let vips = Arc::make_mut(&mut self.vips);
             let services = vips.entry(vip.addr).or_insert(0);
             *services = services.saturating_add_signed(if added { 1 } else { -1 });

@@ -2,7 +2,7 @@
 
 use lvs_core::{
     Counters, DestinationSpec, Endpoint, ForwardMethod, Persistence, Protocol, Rates, SchedFlags,
-    ServiceKey,
+    ServiceKey, state,
 };
 
 /// A service as it stands.
@@ -58,12 +58,25 @@ pub struct ConnectionStatus {
     pub destination: Endpoint,
     /// How its packets reach the destination.
     pub method: ForwardMethod,
-    /// The state's number; [`lvs_core::state::name`] tells its name.
+    /// The state's number; [`ConnectionStatus::state_name`] tells its name.
     pub state: u8,
     /// Whole seconds until it ends if nothing comes, rounded down.
     pub expires: u32,
     /// Whether this is a persistence template.
     pub template: bool,
+}
+
+impl ConnectionStatus {
+    /// The name of its state; templates have states of their own.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        let protocol = if self.template {
+            Protocol::Ip
+        } else {
+            self.protocol
+        };
+        state::name(protocol, self.state)
+    }
 }
 
 /// What the host must leave to the director.

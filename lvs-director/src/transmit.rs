@@ -5,24 +5,21 @@ use crate::route::{Route, Routes, Way};
 use crate::rules::Destination;
 use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
-use lvs_conn::Conn;
-use lvs_core::{DropReason, Family, ForwardMethod};
+use lvs_core::{DropReason, Endpoint, Family, ForwardMethod};
 use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Kind, Packet, nat, ttl, tunnel};
 
 /// The least MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200, 5).
 const MIN_MTU: (u32, u32) = (68, 1280);
 
-impl<'g, R: Routes> Decider<'_, 'g, R> {
+impl<R: Routes> Decider<'_, '_, R> {
     pub(crate) fn transmit(
         &mut self,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        conn: Conn<'g>,
+        (server, method): (Endpoint, ForwardMethod),
         destination: &Destination,
     ) -> Verdict {
-        let server = conn.destination();
-        let method = conn.method();
         let route = match self.routes.way(server.addr) {
             Way::Forward(route) => route,
             // The tap cannot hand the host a rewritten packet whose answers it would see.

@@ -4,6 +4,7 @@
 //! and so that the same destination added again goes on where it was.
 
 use crate::rules::Destination;
+use core::sync::atomic::Ordering::Relaxed;
 use lvs_core::{Endpoint, ServiceKey, Tick};
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ impl Trash {
         let mut gone = Vec::new();
         self.0.retain_mut(|trashed| {
             let backend = &trashed.destination.backend;
-            if backend.active() != 0 || backend.inactive() != 0 {
+            let templates = trashed.destination.templates.load(Relaxed);
+            if backend.active() != 0 || backend.inactive() != 0 || templates != 0 {
                 trashed.idle_since = None;
                 return true;
             }

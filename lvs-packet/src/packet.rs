@@ -140,7 +140,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// Which piece of a datagram.
     pub fragment: Fragment,
-    /// The type of the first chunk of SCTP; 0 otherwise.
+    /// The type of the first chunk of SCTP, or ABORT where that comes right behind COOKIE ECHO or
+    /// COOKIE ACK (IPVS 2.10); 0 otherwise.
     pub sctp_chunk: u8,
 }
 

@@ -239,6 +239,12 @@ fn transport_headers() {
     assert_eq!(read(&sctp).unwrap().sctp_chunk, 1);
     assert_eq!(changed(&sctp, |f| f[49] = 3), Err(DropReason::BadSctpChunk));
     assert_eq!(changed(&sctp, |f| f[49] = 9), Err(DropReason::BadSctpChunk));
+    // An ABORT right behind COOKIE ECHO or COOKIE ACK decides; chunks begin at multiples of four.
+    for (first, second, seen) in [(10, 6, 6), (11, 6, 6), (10, 0, 10), (3, 6, 3)] {
+        let chunks = [first, 0, 0, 5, 9, 0, 0, 0, second, 0, 0, 4];
+        let bundle = made(|b| build::sctp(b, &v4(), 1, 2, 3, &chunks));
+        assert_eq!(read(&bundle).unwrap().sctp_chunk, seen);
+    }
     let bare = made(|b| build::sctp(b, &v4(), 1, 2, 3, &[]));
     assert_eq!(read(&bare), Err(DropReason::BadSctpChunk));
     for (family, icmp_type, kind) in [

@@ -44,6 +44,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "wrr/fwmark-many-dst",
             "wrr/fwmark-many-dst-established",
             "persist/fwmark",
+            "misc/service-lookup",
         ],
     ),
     (
@@ -51,26 +52,6 @@ const EXPECTED: &[(&str, &[&str])] = &[
         &["misc/cache-bypass"],
     ),
     ("dropped: LocalMasquerade", &["misc/localhost-rs"]),
-    (
-        "one-packet scheduling is not supported",
-        &["ops/rr", "ops/wlc", "ops/lc", "ops/dr"],
-    ),
-    (
-        "persistence is not supported",
-        &[
-            "misc/service-lookup",
-            "persist/rr-tcp",
-            "persist/wlc-tcp",
-            "persist/sh-tcp",
-            "persist/netmask24",
-            "persist/port0",
-            "persist/quiescent",
-            "persist/udp-threshold",
-            "persist/tcp6-netmask64",
-            "persist/rst-mid",
-            "persist/template-held",
-        ],
-    ),
     (
         "there is no persistence engine called `sip`",
         &["persist/sip-pe-one-client", "persist/sip-pe-many-clients"],

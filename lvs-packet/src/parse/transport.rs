@@ -8,6 +8,9 @@ pub(crate) const TCP_LEN: usize = 20;
 pub(crate) const UDP_LEN: usize = 8;
 const SCTP_LEN: usize = 12;
 const SCTP_CHUNK_LEN: usize = 4;
+const SCTP_ABORT: u8 = 6;
+const SCTP_COOKIE_ECHO: u8 = 10;
+const SCTP_COOKIE_ACK: u8 = 11;
 pub(crate) const ICMP_LEN: usize = 8;
 
 /// What a transport header says.
@@ -155,15 +158,18 @@ fn sctp(segment: &[u8], fragment: Fragment) -> Result<Upper, DropReason> {
     let Some((&[s0, s1, d0, d1, ..], chunks)) = segment.split_first_chunk::<SCTP_LEN>() else {
         return Err(short(fragment));
     };
-    let &[sctp_chunk, _, l0, l1] = chunks.first_chunk().ok_or(DropReason::BadSctpChunk)?;
+    let &[first, _, l0, l1] = chunks.first_chunk().ok_or(DropReason::BadSctpChunk)?;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
     let beyond = length > chunks.len() && fragment == Fragment::None;
     if length < SCTP_CHUNK_LEN || beyond {
         return Err(DropReason::BadSctpChunk);
     }
+    // With the end of a handshake comes its refusal, if there is one (IPVS 2.10).
+    let next = chunks.get(length.next_multiple_of(4)).copied();
+    let refused = matches!(first, SCTP_COOKIE_ECHO | SCTP_COOKIE_ACK) && next == Some(SCTP_ABORT);
     Ok(Upper {
         ports: [s0, s1, d0, d1],
-        sctp_chunk,
+        sctp_chunk: if refused { SCTP_ABORT } else { first },
         ..upper
     })
 }

@@ -9,7 +9,7 @@ use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, Operation, Refusal,
     Service, ServiceStatus, SyncDaemon, Timeouts, Totals,
 };
-use lvs_core::{ServiceKey, ServiceSpec, state};
+use lvs_core::{ServiceKey, ServiceSpec};
 use lvs_director::{Director, RuleError};
 use std::borrow::Cow;
 use std::fmt;
@@ -175,7 +175,7 @@ impl Backend for Rules {
                     destination: found.destination,
                     local: None,
                     method: found.method.into(),
-                    state: Cow::Borrowed(state::name(found.protocol, found.state)),
+                    state: Cow::Borrowed(found.state_name()),
                     expires: found.expires,
                     engine: None,
                     engine_data: None,

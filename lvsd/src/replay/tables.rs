@@ -4,7 +4,7 @@
 //! stand in the scheduler's. Seconds left ran in real time there: up to three less than here.
 
 use super::trace::{DestinationRow, ServiceRow, shown};
-use lvs_core::{Endpoint, Family, Persistence, Protocol, ServiceKey, Tick, state};
+use lvs_core::{Endpoint, Family, Persistence, Protocol, ServiceKey, Tick};
 use lvs_director::{ConnectionStatus, Director, ServiceStatus};
 
 /// How many seconds a recorded timer may be behind ours.
@@ -114,11 +114,7 @@ pub(crate) fn connections(director: &Director, now: Tick) -> Vec<Row> {
 }
 
 fn connection(found: &ConnectionStatus) -> Row {
-    let state = if found.template {
-        state::name(Protocol::Ip, found.state)
-    } else {
-        state::name(found.protocol, found.state)
-    };
+    let state = found.state_name();
     Row {
         words: format!(
             "{} {} {} {} {state}",
