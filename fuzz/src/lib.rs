@@ -19,11 +19,13 @@
     reason = "a panic is how a target says that a promise is broken"
 )]
 
+mod director;
 mod endpoint;
 mod parse;
 mod rewrite;
 mod sched;
 
+pub use director::director;
 pub use endpoint::endpoint;
 pub use parse::parse;
 pub use rewrite::rewrite;
@@ -35,6 +37,7 @@ pub type Target = fn(&[u8]);
 /// Every target under the name of its program and its corpus.
 #[rustfmt::skip] // a line a target
 pub const TARGETS: &[(&str, Target)] = &[
+    ("director", director),
     ("endpoint", endpoint),
     ("parse", parse),
     ("rewrite", rewrite),

@@ -141,15 +141,28 @@ impl Guard<'_> {
         })
     }
 
-    /// The connections of many flows, found in stages so that their cache misses overlap. A flow of
-    /// [`Flow::NONE`] finds nothing.
-    pub fn lookup_batch<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
-        for (flows, hits) in flows.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {
-            self.lookup_stages(flows, hits);
+    /// The connections of many flows, found in stages so that their cache misses overlap: one hit
+    /// a flow, in order, as far as `hits` reaches. A flow of [`Flow::NONE`] finds nothing.
+    #[inline]
+    pub fn lookup_batch<'g, 'f, F>(&'g self, flows: F, hits: &mut [Option<Hit<'g>>])
+    where
+        F: IntoIterator<Item = &'f Flow>,
+        F::IntoIter: Clone,
+    {
+        let mut flows = flows.into_iter();
+        for hits in hits.chunks_mut(STAGE) {
+            self.lookup_stages(flows.clone().take(hits.len()), hits);
+            for _ in 0..hits.len() {
+                flows.next();
+            }
         }
     }
 
-    fn lookup_stages<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
+    fn lookup_stages<'g, 'f>(
+        &'g self,
+        flows: impl Iterator<Item = &'f Flow> + Clone,
+        hits: &mut [Option<Hit<'g>>],
+    ) {
         let table = self.table;
         let nothing = Sought {
             place: Place::default(),
@@ -157,7 +170,7 @@ impl Guard<'_> {
         };
         let mut sought = [nothing; STAGE];
         let mut others = [None; STAGE];
-        for ((flow, sought), other) in flows.iter().zip(&mut sought).zip(&mut others) {
+        for ((flow, sought), other) in flows.clone().zip(&mut sought).zip(&mut others) {
             if *flow == Flow::NONE {
                 continue;
             }
@@ -169,7 +182,7 @@ impl Guard<'_> {
                 table.index.prefetch(*other);
             }
         }
-        for (sought, other) in sought.iter_mut().zip(&mut others) {
+        for (sought, other) in sought.iter_mut().zip(&mut others).take(hits.len()) {
             if matches!(sought.first, First::Absent) {
                 continue;
             }
@@ -184,16 +197,21 @@ impl Guard<'_> {
                 table.prefetch(named.entry);
             }
         }
-        for (((flow, sought), other), hit) in flows.iter().zip(&sought).zip(&others).zip(hits) {
-            let found = match sought.first {
+        for (((flow, sought), other), hit) in flows.zip(&sought).zip(&others).zip(hits) {
+            let search = || self.search(sought.place, *other, flow);
+            *hit = match sought.first {
                 First::Absent => None,
-                First::Likely(named) => table
-                    .recognise(named, flow)
-                    .or_else(|| table.find(sought.place, flow)),
-                First::Beyond => table.find(sought.place, flow),
+                First::Likely(named) => table.recognise(named, flow).or_else(search),
+                First::Beyond => search(),
             };
-            *hit = found.or_else(|| table.find((*other)?, flow));
         }
+    }
+
+    /// Looks at all slots that may have the flow's key.
+    #[cold]
+    fn search<'g>(&'g self, place: Place, other: Option<Place>, flow: &Flow) -> Option<Hit<'g>> {
+        let table = self.table;
+        table.find(place, flow).or_else(|| table.find(other?, flow))
     }
 
     /// Adds a connection, unless its client's flow has one.
