@@ -3,6 +3,8 @@
 //! It also compiles and runs the code in the repository's documents, so that they stay true.
 #![forbid(unsafe_code)]
 
+pub mod director;
+
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../../README.md")]

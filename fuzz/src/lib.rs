@@ -21,12 +21,14 @@
 )]
 
 mod conn;
+mod director;
 mod endpoint;
 mod parse;
 mod rewrite;
 mod sched;
 
 pub use conn::conn;
+pub use director::director;
 pub use endpoint::endpoint;
 pub use parse::parse;
 pub use rewrite::rewrite;
@@ -39,6 +41,7 @@ pub type Target = fn(&[u8]);
 #[rustfmt::skip] // a line a target
 pub const TARGETS: &[(&str, Target)] = &[
     ("conn", conn),
+    ("director", director),
     ("endpoint", endpoint),
     ("parse", parse),
     ("rewrite", rewrite),

@@ -91,27 +91,27 @@ impl Worker {
         let guard = handle.pin();
         let mut hits: [Option<Hit<'_>>; BATCH] = [None; BATCH];
 
-        let mut flows = [Flow::NONE; BATCH];
-        let mut count = 0;
-        for (((frame, verdict), packet), flow) in frames
+        let count = frames.len().min(verdicts.len()).min(BATCH);
+        for ((frame, verdict), packet) in frames
             .iter()
             .zip(verdicts.iter_mut())
             .zip(packets.iter_mut())
-            .zip(flows.iter_mut())
         {
-            count += 1;
             *verdict = Verdict::Pass;
-            *packet = None;
-            match lvs_packet::parse(frame) {
-                Ok(parsed) => {
-                    if rules.handles(parsed.family) {
-                        *packet = Some(parsed);
-                        if parsed.has_ports() {
-                            *flow = parsed.flow;
-                        }
-                    }
+            *packet = match lvs_packet::parse(frame) {
+                Ok(parsed) => Some(parsed).filter(|parsed| rules.handles(parsed.family)),
+                Err(reason) => {
+                    *verdict = Verdict::Drop(reason);
+                    None
                 }
-                Err(reason) => *verdict = Verdict::Drop(reason),
+            };
+        }
+        let mut flows = [Flow::NONE; BATCH];
+        for (packet, flow) in packets.iter().zip(&mut flows).take(count) {
+            if let Some(packet) = packet
+                && packet.has_ports()
+            {
+                *flow = packet.flow;
             }
         }
         if let (Some(flows), Some(hits)) = (flows.get(..count), hits.get_mut(..count)) {

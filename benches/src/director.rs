@@ -1,0 +1,300 @@
+//! A director in memory with connections and the packets of them, for whoever counts what a packet
+//! costs: nanoseconds (`benches/director.rs`) or instructions (`bin/director_instructions.rs`).
+//!
+//! ```
+//! use lvs_benches::director::{Case, Lab};
+//! let mut lab = Lab::new(Case::NatRequest, 100);
+//! lab.batch();
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    reason = "a bench may stop where something is not as it says"
+)]
+
+use lvs_core::{
+    Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,
+};
+use lvs_director::{Director, DirectorConfig, Route, Routes, Verdict, Way, Worker};
+use lvs_packet::{Frame, Offload, TcpFlags, build};
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// Packets of a batch.
+pub const BATCH: usize = 32;
+/// The same as a number of flows.
+const BATCH_U32: u32 = 32;
+const HEADROOM: usize = 64;
+/// A slot of the ring.
+const SLOT: usize = 192;
+/// Bytes that a template copies, whatever the length of its frame.
+const COPIED: usize = 80;
+/// Client addresses; each has as many ports as the flows need.
+const CLIENTS: u32 = 64;
+const CLIENT_PORTS: u16 = 1024;
+/// Between two packets' flows: far enough that no prefetcher guesses the next entry.
+const STRIDE: u32 = 7919;
+/// New connections until the old ones are ended, outside of what is measured.
+pub const NEW_CONNECTIONS: u32 = 1 << 17;
+
+/// What the packets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// From clients to servers by NAT, IPv4.
+    NatRequest,
+    /// From servers to clients by NAT, IPv4.
+    NatReply,
+    /// From clients to servers by NAT, IPv6.
+    Nat6Request,
+    /// From servers to clients by NAT, IPv6.
+    Nat6Reply,
+    /// From clients by direct routing, IPv4.
+    DirectRoute,
+    /// From clients through an IPIP tunnel, IPv4.
+    Tunnel,
+    /// Each the first of its connection: `wrr` over 100 servers, NAT, IPv4.
+    First,
+}
+
+impl Case {
+    /// All cases under their names.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("nat-request", Self::NatRequest),
+        ("nat-reply", Self::NatReply),
+        ("nat6-request", Self::Nat6Request),
+        ("nat6-reply", Self::Nat6Reply),
+        ("direct-route", Self::DirectRoute),
+        ("tunnel", Self::Tunnel),
+        ("first", Self::First),
+    ];
+
+    const fn method(self) -> ForwardMethod {
+        match self {
+            Self::DirectRoute => ForwardMethod::DirectRoute,
+            Self::Tunnel => ForwardMethod::Tunnel,
+            _ => ForwardMethod::Masquerade,
+        }
+    }
+
+    const fn is_v4(self) -> bool {
+        !matches!(self, Self::Nat6Request | Self::Nat6Reply)
+    }
+
+    const fn is_reply(self) -> bool {
+        matches!(self, Self::NatReply | Self::Nat6Reply)
+    }
+
+    /// Length of the frames: 64 bytes, or what the headers need.
+    const fn length(self) -> usize {
+        if self.is_v4() { 64 } else { 78 }
+    }
+}
+
+/// Everything is behind one router.
+#[derive(Debug)]
+struct OneWay;
+
+impl Routes for OneWay {
+    #[inline]
+    fn way(&mut self, destination: Addr) -> Way {
+        Way::Forward(Route {
+            hop: 1,
+            mtu: 1500,
+            source: address(destination.is_v4(), 2, 254),
+        })
+    }
+
+    fn arrival_address(&mut self, towards: Addr) -> Option<Addr> {
+        Some(address(towards.is_v4(), 2, 254))
+    }
+}
+
+/// 10.`net`.0.`host` or fd`net`::`host`.
+const fn address(v4: bool, net: u8, host: u8) -> Addr {
+    if v4 {
+        return Addr::from_v4_octets([10, net, 0, host]);
+    }
+    Addr {
+        hi: (0xfd00 | net as u64) << 48,
+        lo: host as u64,
+    }
+}
+
+/// The packets of all flows: a template for each client, into which the port is written.
+#[derive(Debug)]
+struct Traffic {
+    templates: Vec<[u8; COPIED]>,
+    length: usize,
+    /// Where the client's port stands in the frame.
+    port: usize,
+    flows: u32,
+    next: u32,
+    stride: u32,
+}
+
+impl Traffic {
+    fn new(case: Case, flows: u32, reply: bool, flags: TcpFlags) -> Self {
+        let v4 = case.is_v4();
+        let l4 = if v4 { 34 } else { 54 };
+        let length = case.length();
+        let template = |client| {
+            let client = Endpoint::new(address(v4, 1, client), 0);
+            let (from, to) = match reply {
+                true => (server(case, 0), client),
+                false => (client, vip(case)),
+            };
+            let mut buffer = [0; COPIED];
+            let header = build::Ip::new(from.addr, to.addr);
+            let tcp = build::Tcp {
+                flags,
+                ..build::Tcp::syn(from.port, to.port)
+            };
+            let payload = [0x5a; 16];
+            let payload = payload.get(..length - l4 - 20).unwrap();
+            build::tcp(&mut buffer, &header, &tcp, payload).unwrap();
+            buffer
+        };
+        Self {
+            templates: (0..64).map(template).collect(),
+            length,
+            port: l4 + if reply { 2 } else { 0 },
+            flows,
+            next: 0,
+            stride: STRIDE % flows,
+        }
+    }
+
+    /// Writes the next batch as a ring would bring it.
+    #[inline]
+    fn restore<'a>(&mut self, slots: &'a mut [[u8; SLOT]; BATCH]) -> [Frame<'a>; BATCH] {
+        slots.each_mut().map(|slot| {
+            let flow = self.next;
+            self.next += self.stride;
+            if self.next >= self.flows {
+                self.next -= self.flows;
+            }
+            let template = self.templates.get((flow % CLIENTS) as usize).unwrap();
+            let port = CLIENT_PORTS + u16::try_from(flow / CLIENTS).unwrap();
+            let (_, frame) = slot.split_at_mut(HEADROOM);
+            *frame.first_chunk_mut::<COPIED>().unwrap() = *template;
+            let field = frame.get_mut(self.port..).unwrap();
+            *field.first_chunk_mut().unwrap() = port.to_be_bytes();
+            Frame::new(slot, HEADROOM, self.length, Offload::default())
+        })
+    }
+}
+
+fn vip(case: Case) -> Endpoint {
+    Endpoint::new(address(case.is_v4(), 0, 1), 80)
+}
+
+fn server(case: Case, number: u8) -> Endpoint {
+    let port = match case.method() {
+        ForwardMethod::Masquerade => 8080,
+        _ => 80,
+    };
+    Endpoint::new(address(case.is_v4(), 2, 1 + number), port)
+}
+
+/// A director, its connections and the traffic of a case.
+#[derive(Debug)]
+pub struct Lab {
+    case: Case,
+    director: Arc<Director>,
+    worker: Worker,
+    now: Tick,
+    traffic: Traffic,
+    slots: Box<[[u8; SLOT]; BATCH]>,
+    made: u32,
+}
+
+impl Lab {
+    /// With this many established connections (for [`Case::First`]: none).
+    #[must_use]
+    pub fn new(case: Case, flows: u32) -> Self {
+        let director = Director::new(&DirectorConfig {
+            connections: 1 << 21,
+            workers: 1,
+        })
+        .unwrap();
+        let key = ServiceKey::Endpoint {
+            protocol: Protocol::Tcp,
+            vip: vip(case),
+        };
+        director.add_service(&ServiceSpec::new(key, "wrr")).unwrap();
+        let servers = if case == Case::First { 100 } else { 1 };
+        for number in 0..servers {
+            let mut spec = DestinationSpec::new(server(case, number), case.method());
+            spec.weight = u32::from(number) % 7 + 1;
+            director.add_destination(&key, &spec).unwrap();
+        }
+        let mut lab = Self {
+            case,
+            worker: director.worker().unwrap(),
+            director,
+            now: Tick(1000),
+            traffic: Traffic::new(case, flows, false, TcpFlags::SYN),
+            slots: Box::new([[0; SLOT]; BATCH]),
+            made: 0,
+        };
+        if case == Case::First {
+            lab.traffic.flows = 1 << 20;
+            lab.traffic.stride = STRIDE;
+            return lab;
+        }
+        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
+        for (reply, flags) in [(false, syn), (true, syn | ack), (false, ack)] {
+            lab.traffic = Traffic::new(case, flows, reply, flags);
+            for _ in 0..flows.div_ceil(BATCH_U32) {
+                lab.batch();
+            }
+        }
+        assert_eq!(lab.director.table().len(), flows as usize);
+        lab.traffic = Traffic::new(case, flows, case.is_reply(), ack);
+        lab
+    }
+
+    /// Brings a batch and decides on it.
+    #[inline]
+    pub fn batch(&mut self) {
+        let mut frames = self.traffic.restore(&mut self.slots);
+        let mut verdicts = [Verdict::Pass; BATCH];
+        self.worker
+            .process(self.now, &mut OneWay, &mut frames, &mut verdicts);
+        black_box((&frames, &verdicts));
+        debug_assert!(
+            verdicts
+                .iter()
+                .all(|verdict| matches!(verdict, Verdict::Forward(1) | Verdict::Pass)),
+            "{verdicts:?}"
+        );
+        self.made += BATCH_U32;
+    }
+
+    /// Brings a batch and does nothing with it: what of [`Lab::batch`] is not the director's.
+    #[inline]
+    pub fn restore(&mut self) {
+        let frames = self.traffic.restore(&mut self.slots);
+        let verdicts = [Verdict::Pass; BATCH];
+        black_box((&frames, &verdicts));
+    }
+
+    /// Whether [`Lab::clear`] has to be called before the next batch.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.case == Case::First && self.made >= NEW_CONNECTIONS
+    }
+
+    /// Ends all connections of [`Case::First`].
+    pub fn clear(&mut self) {
+        assert_eq!(self.director.table().len(), self.made as usize);
+        self.now = self.now + Tick::seconds(100);
+        self.director.collect(self.now, usize::MAX);
+        assert!(self.director.table().is_empty());
+        self.made = 0;
+    }
+
+    /// All packets so far were forwarded, none dropped.
+    pub fn check(&self) {
+        assert!(self.director.drops().all(|(_, count)| count == 0));
+    }
+}
