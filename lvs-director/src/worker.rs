@@ -1,8 +1,9 @@
 //! One worker: takes batches of frames, rewrites them, answers with a verdict for each.
 //!
 //! Nothing here allocates, frees, locks, logs or makes a system call (a thread that for the first
-//! time sees rules edited allocates one small node, `arc-swap`'s, that threads hand on). All packets of a batch are parsed
-//! first and looked up together, so that the cache misses of their connections overlap.
+//! time sees rules edited allocates one small node, `arc-swap`'s, that threads hand on). All packets
+//! of a batch are parsed first and looked up together, so that the cache misses of their
+//! connections overlap.
 
 use crate::decide::Decider;
 use crate::director::Director;
