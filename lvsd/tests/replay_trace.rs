@@ -2,11 +2,7 @@
 //! listings, states and timers. What this version does not have stands in a list, with the reason
 //! that it must give; a case of the list that passes is a failure too.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use assert_cmd::Command;
 use lvsd::replay;
