@@ -1,8 +1,8 @@
 //! A connection as a worker holds it for the length of a batch.
 
 use crate::entry::{
-    CHAIN, CLOSED, Entry, INACTIVE, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE, TEMPLATE,
-    UNLINKED,
+    CHAIN, CLOSED, Entry, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE,
+    TEMPLATE, UNLINKED,
 };
 use crate::protocol::{Event, Side, next_state};
 use crate::sync::{
@@ -408,6 +408,23 @@ impl<'g> Conn<'g> {
         self.expire(now);
     }
 
+    /// Has nobody find a template any more, whose destination can no longer be used: another one of
+    /// the same client may take its place. It ends when its time is over and its last connection
+    /// has ended (IPVS 2.5).
+    pub fn invalidate(self) {
+        if self.entry.word.fetch_or(INVALID, AcqRel) & INVALID == 0 {
+            // As in `unlink`.
+            self.table
+                .remove_keys(self.index, &self.table.keys(self.entry));
+        }
+    }
+
+    /// Whether it is a template that was invalidated.
+    #[must_use]
+    pub fn is_invalid(self) -> bool {
+        self.entry.word.load(Relaxed) & INVALID != 0
+    }
+
     /// Lets the connection end at the collector's next run; until then packets find it, and a
     /// packet makes it live on. One that controls others lives on for 60 s at a time
     /// (IPVS 2.4, rules 4 and 6).
@@ -429,7 +446,7 @@ impl<'g> Conn<'g> {
     pub(crate) fn is_sought(self, template: bool) -> bool {
         // Relaxed: who has seen another connection take the flow has seen this one unlinked.
         let word = self.entry.word.load(Relaxed);
-        word & (UNLINKED | TEMPLATE) == if template { TEMPLATE } else { 0 }
+        word & (UNLINKED | INVALID | TEMPLATE) == if template { TEMPLATE } else { 0 }
     }
 
     /// Makes the connection that a new one names its parent; [`NIL`] if there is none.

@@ -42,6 +42,8 @@ pub(crate) const ONE_PACKET: u32 = 1 << 15;
 pub(crate) const SILENT: u32 = 1 << 16;
 /// The connection that controls it ends with it (IPVS 2.4, rule 5).
 pub(crate) const CHAIN: u32 = 1 << 17;
+/// A template that nobody finds any more, and that still lives for its time (IPVS 2.5).
+pub(crate) const INVALID: u32 = 1 << 18;
 
 /// Set in the count of children of an entry that is retired: it takes no more.
 pub(crate) const CLOSED: u32 = 1 << 31;

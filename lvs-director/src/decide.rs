@@ -7,6 +7,7 @@ use crate::rules::{Destination, Rules};
 use crate::settings::{Setting, Settings};
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
+use lvs_conn::sctp_state::chunk;
 use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
 use lvs_core::{DropReason, Protocol, Tick};
@@ -121,8 +122,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                     && (packet.tcp_flags.contains(TcpFlags::SYN) || sloppy(Setting::SloppyTcp))
             }
             Kind::Sctp => match packet.sctp_chunk {
-                SCTP_INIT => true,
-                chunk => chunk != SCTP_ABORT && sloppy(Setting::SloppySctp),
+                chunk::INIT => true,
+                other => other != chunk::ABORT && sloppy(Setting::SloppySctp),
             },
             Kind::Udp => true,
             _ => false,
@@ -320,15 +321,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 }
 
-/// SCTP's first chunk of a connection, and the one that ends one at once (RFC 9260, 3.2).
-const SCTP_INIT: u8 = 1;
-const SCTP_ABORT: u8 = 6;
-
 /// Whether a packet says of itself that it begins a connection (2.12).
 fn begins(packet: &Packet) -> bool {
     match packet.kind {
         Kind::Tcp => packet.tcp_flags.contains(TcpFlags::SYN),
-        Kind::Sctp => packet.sctp_chunk == SCTP_INIT,
+        Kind::Sctp => packet.sctp_chunk == chunk::INIT,
         _ => false,
     }
 }

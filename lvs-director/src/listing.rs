@@ -7,7 +7,7 @@ use crate::rules::{Destination, Rules, Service};
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use core::sync::atomic::Ordering::Relaxed;
 use lvs_conn::{Conn, ConnKind};
-use lvs_core::{Addr, Counters, Rates, ServiceKey, Tick};
+use lvs_core::{Addr, Counters, Endpoint, Rates, ServiceKey, Tick};
 
 impl Director {
     /// All services with their destinations, in no particular order.
@@ -145,11 +145,21 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
 }
 
 fn status_of_connection(conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
+    /// The port of both ends that the kernel gives a template whose destination is gone.
+    const INVALID: u16 = 65535;
+    let port = |endpoint: Endpoint| Endpoint {
+        port: if conn.is_invalid() {
+            INVALID
+        } else {
+            endpoint.port
+        },
+        ..endpoint
+    };
     ConnectionStatus {
         protocol: conn.protocol(),
         client: conn.client(),
-        virtual_endpoint: conn.virtual_endpoint(),
-        destination: conn.destination(),
+        virtual_endpoint: port(conn.virtual_endpoint()),
+        destination: port(conn.destination()),
         method: conn.method(),
         state: conn.state(),
         expires: conn.expires_in(now) / Tick::PER_SECOND,

@@ -38,7 +38,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 template.touch(self.now);
                 return Ok((destination, Some(template)));
             }
-            template.unlink(self.now);
+            template.invalidate();
         }
         let destination = self.pick(service, packet)?;
         let new = NewConnection {

@@ -107,7 +107,6 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
         if sound && let Some(fault) = trial.service(service) {
             let span = match &fault.message {
                 text if text.starts_with("persist") => persistence.map(|at| at.span),
-                text if text.starts_with("one-packet") => one_packet.map(|at| at.span),
                 _ => None,
             };
             section.fault(&span.unwrap_or_else(|| listen.span.clone()), fault);

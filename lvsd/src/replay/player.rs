@@ -65,7 +65,7 @@ pub fn play(case: &Case) -> Result<(), Difference> {
     for (place, event) in case.events.iter().enumerate() {
         let (kind, outcome) = player.event(event);
         outcome.map_err(at(place + 1, kind))?;
-        player.pass(1);
+        player.moment();
     }
     Ok(())
 }
@@ -167,11 +167,21 @@ impl Player {
         }
     }
 
-    /// Lets time pass.
+    /// A moment between two events, in which what has ended goes.
+    fn moment(&mut self) {
+        self.now = self.now + 1;
+        self.director.collect(self.now, usize::MAX);
+    }
+
+    /// Lets time pass. Connections end as late as in the kernel, where timers of 2 to 16 seconds
+    /// are looked at every 64 ticks (IPVS 2.4).
     fn pass(&mut self, ticks: u32) {
+        const STEP: u32 = 64;
         for _ in 0..ticks {
             self.now = self.now + 1;
-            self.director.collect(self.now, usize::MAX);
+            if self.now.0.is_multiple_of(STEP) {
+                self.director.collect(self.now, usize::MAX);
+            }
             if self.now.0.is_multiple_of(Tick::PER_SECOND) {
                 self.director.tick(self.now);
             }
