@@ -48,7 +48,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         };
         match self.guard.insert(&new) {
             Ok(Inserted::New(conn)) => {
-                self.inserted = true;
+                self.fresh.add(flow.src);
                 destination.backend.opened(false);
                 if let Some(counters) = destination.counters.of(self.worker) {
                     counters.connection();

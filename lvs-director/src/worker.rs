@@ -6,6 +6,7 @@
 
 use crate::decide::Decider;
 use crate::director::Director;
+use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::Routes;
 use crate::rules::Rules;
@@ -98,13 +99,14 @@ impl Worker {
             .zip(packets.iter_mut())
         {
             *verdict = Verdict::Pass;
-            *packet = match lvs_packet::parse(frame) {
-                Ok(parsed) => Some(parsed).filter(|parsed| rules.handles(parsed.family)),
+            match lvs_packet::parse(frame) {
+                Ok(parsed) if rules.handles(parsed.family) => *packet = Some(parsed),
+                Ok(_) => *packet = None,
                 Err(reason) => {
+                    *packet = None;
                     *verdict = Verdict::Drop(reason);
-                    None
                 }
-            };
+            }
         }
         let flows = packets.iter().map(|packet| match packet {
             Some(packet) if packet.has_ports() => &packet.flow,
@@ -123,7 +125,7 @@ impl Worker {
             routes,
             limit,
             identification,
-            inserted: false,
+            fresh: Fresh::default(),
         };
         for (((frame, verdict), packet), hit) in frames
             .iter_mut()
