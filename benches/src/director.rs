@@ -21,8 +21,6 @@ use std::sync::Arc;
 
 /// Packets of a batch.
 pub const BATCH: usize = 32;
-/// The same as a number of flows.
-const BATCH_U32: u32 = 32;
 const HEADROOM: usize = 64;
 /// A slot of the ring.
 const SLOT: usize = 192;
@@ -34,7 +32,7 @@ const CLIENT_PORTS: u16 = 1024;
 /// Between two packets' flows: far enough that no prefetcher guesses the next entry.
 const STRIDE: u32 = 7919;
 /// New connections until the old ones are ended, outside of what is measured.
-pub const NEW_CONNECTIONS: u32 = 1 << 17;
+pub const NEW_CONNECTIONS: usize = 1 << 17;
 
 /// What the packets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +202,7 @@ pub struct Lab {
     now: Tick,
     traffic: Traffic,
     slots: Box<[[u8; SLOT]; BATCH]>,
-    made: u32,
+    made: usize,
 }
 
 impl Lab {
@@ -244,7 +242,7 @@ impl Lab {
         let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
         for (reply, flags) in [(false, syn), (true, syn | ack), (false, ack)] {
             lab.traffic = Traffic::new(case, flows, reply, flags);
-            for _ in 0..flows.div_ceil(BATCH_U32) {
+            for _ in 0..(flows as usize).div_ceil(BATCH) {
                 lab.batch();
             }
         }
@@ -267,7 +265,7 @@ impl Lab {
                 .all(|verdict| matches!(verdict, Verdict::Forward(1) | Verdict::Pass)),
             "{verdicts:?}"
         );
-        self.made += BATCH_U32;
+        self.made += BATCH;
     }
 
     /// Brings a batch and does nothing with it: what of [`Lab::batch`] is not the director's.
@@ -286,7 +284,7 @@ impl Lab {
 
     /// Ends all connections of [`Case::First`].
     pub fn clear(&mut self) {
-        assert_eq!(self.director.table().len(), self.made as usize);
+        assert_eq!(self.director.table().len(), self.made);
         self.now = self.now + Tick::seconds(100);
         self.director.collect(self.now, usize::MAX);
         assert!(self.director.table().is_empty());

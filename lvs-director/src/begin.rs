@@ -50,7 +50,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         };
         match self.guard.insert(&new) {
             Ok(Inserted::New(conn)) => {
-                self.inserted = true;
+                self.fresh.add(packet.flow.src);
                 destination.backend.opened(false);
                 if let Some(counters) = destination.counters.of(self.worker) {
                     counters.connection();

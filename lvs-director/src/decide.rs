@@ -1,6 +1,7 @@
 //! The decision for one packet, in the order of IPVS's handlers (4.1, 4.2, 4.3): is it a reply of a
 //! connection, is it a request of one, may it begin one, and whose is it otherwise.
 
+use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::{Routes, Way};
 use crate::rules::{Destination, Rules};
@@ -26,8 +27,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) routes: &'a mut R,
     pub(crate) limit: &'a mut RateLimit,
     pub(crate) identification: &'a mut Identification,
-    /// Whether this batch has made connections that its common lookup could not see.
-    pub(crate) inserted: bool,
+    /// The connections that this batch has made, which its common lookup could not see.
+    pub(crate) fresh: Fresh,
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
@@ -47,7 +48,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             Kind::Tcp | Kind::Udp | Kind::Sctp => {
                 let hit = match hit {
-                    None if self.inserted => self.guard.lookup(&packet.flow),
+                    None if self.fresh.may_have(&packet.flow) => self.guard.lookup(&packet.flow),
                     hit => hit,
                 };
                 match hit {

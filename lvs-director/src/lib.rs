@@ -32,6 +32,7 @@ mod control;
 mod decide;
 mod director;
 mod error;
+mod fresh;
 mod housekeeping;
 mod icmp;
 mod limit;

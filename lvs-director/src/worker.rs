@@ -7,6 +7,7 @@
 
 use crate::decide::Decider;
 use crate::director::Director;
+use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::Routes;
 use crate::rules::Rules;
@@ -99,13 +100,14 @@ impl Worker {
             .zip(packets.iter_mut())
         {
             *verdict = Verdict::Pass;
-            *packet = match lvs_packet::parse(frame) {
-                Ok(parsed) => Some(parsed).filter(|parsed| rules.handles(parsed.family)),
+            match lvs_packet::parse(frame) {
+                Ok(parsed) if rules.handles(parsed.family) => *packet = Some(parsed),
+                Ok(_) => *packet = None,
                 Err(reason) => {
+                    *packet = None;
                     *verdict = Verdict::Drop(reason);
-                    None
                 }
-            };
+            }
         }
         let mut flows = [Flow::NONE; BATCH];
         for (packet, flow) in packets.iter().zip(&mut flows).take(count) {
@@ -129,7 +131,7 @@ impl Worker {
             routes,
             limit,
             identification,
-            inserted: false,
+            fresh: Fresh::default(),
         };
         for (((frame, verdict), packet), hit) in frames
             .iter_mut()

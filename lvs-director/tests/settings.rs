@@ -1,6 +1,5 @@
 //! What the kernel's settings change, and SCTP's way through a director.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
 mod common;

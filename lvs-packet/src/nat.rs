@@ -68,19 +68,17 @@ impl End {
 
 /// Sends the packet to `to`: a client's request on its way to a server. An endpoint of the other
 /// family, or a frame that is not `packet`, changes nothing.
-#[inline]
 pub fn rewrite_destination(frame: &mut Frame<'_>, packet: &Packet, to: Endpoint) {
     rewrite(frame, packet, to, End::Destination);
 }
 
 /// Lets the packet come from `from`: a server's reply on its way to the client. An endpoint of the
 /// other family, or a frame that is not `packet`, changes nothing.
-#[inline]
 pub fn rewrite_source(frame: &mut Frame<'_>, packet: &Packet, from: Endpoint) {
     rewrite(frame, packet, from, End::Source);
 }
 
-#[inline]
+#[inline(always)]
 fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
     let old = match end {
         End::Source => packet.flow.src,
@@ -109,7 +107,7 @@ fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
 }
 
 /// The address in the IP header, and the checksum of an IPv4 header.
-#[inline]
+#[inline(always)]
 fn rewrite_address(
     frame: &mut Frame<'_>,
     packet: &Packet,
@@ -137,7 +135,7 @@ fn rewrite_address(
 }
 
 /// Port and checksum of TCP or UDP.
-#[inline]
+#[inline(always)]
 fn internet(
     frame: &mut Frame<'_>,
     packet: &Packet,

@@ -61,18 +61,14 @@ fn native_sum(bytes: &[u8]) -> u64 {
     total + u64::from(u32::from_ne_bytes(last))
 }
 
-/// Folds the carries of a 64-bit sum back until 16 bits are left.
+/// Folds the carries of a 64-bit sum back until 16 bits are left; 0 only of 0.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "each step leaves as many bits as it keeps"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
 const fn fold(total: u64) -> u16 {
-    let total = (total >> 32) + (total & 0xffff_ffff);
-    let total = (total >> 32) + (total & 0xffff_ffff);
-    let total = (total >> 16) + (total & 0xffff);
-    let total = (total >> 16) + (total & 0xffff);
-    ((total >> 16) + total) as u16
+    // A sum with a carry is below the largest: the carry itself makes no other.
+    let (sum, carry) = (total as u32).overflowing_add((total >> 32) as u32);
+    let sum = sum + carry as u32;
+    add((sum >> 16) as u16, sum as u16)
 }
 
 /// Adds two sums.
