@@ -251,7 +251,16 @@ mod tests {
             assert_eq!(on("192.0.2.10"), [n0, n1], "a VIP of no subnet");
             assert_eq!(on("10.0.0.1"), [0; 0], "the host's own");
             ip("link set p0 down");
-            let net = NetSnapshot::read().unwrap();
+            // The kernel tells of a lost carrier once a second at the most.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let net = loop {
+                let net = NetSnapshot::read().unwrap();
+                let running = net.interface(n0).is_some_and(|found| found.running);
+                if !running || std::time::Instant::now() > deadline {
+                    break net;
+                }
+                std::thread::yield_now();
+            };
             assert_eq!(announcements(addrs(&["10.0.0.9"]), &[n0, n1], &net), []);
         });
     }
