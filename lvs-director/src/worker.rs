@@ -6,6 +6,7 @@
 
 use crate::decide::Decider;
 use crate::director::Director;
+use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::Routes;
@@ -29,6 +30,7 @@ pub struct Worker {
     rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
     handle: Handle,
     limit: RateLimit,
+    fragments: Fragments,
     identification: Identification,
     packets: [Option<Packet>; BATCH],
 }
@@ -41,6 +43,7 @@ impl Worker {
             rules: Cache::new(Arc::clone(&director.rules)),
             handle: director.table.register(),
             limit: RateLimit::default(),
+            fragments: Fragments::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             packets: [None; BATCH],
         }
@@ -82,6 +85,7 @@ impl Worker {
             rules,
             handle,
             limit,
+            fragments,
             identification,
             packets,
         } = self;
@@ -124,6 +128,7 @@ impl Worker {
             guard: &guard,
             routes,
             limit,
+            fragments,
             identification,
             fresh: Fresh::default(),
         };
