@@ -1,6 +1,7 @@
 //! The decision for one packet, in the order of IPVS's handlers (4.1, 4.2, 4.3): is it a reply of a
 //! connection, is it a request of one, may it begin one, and whose is it otherwise.
 
+use crate::fragments::{Datagram, Fragments};
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::{Routes, Way};
@@ -26,6 +27,7 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) guard: &'g Guard<'g>,
     pub(crate) routes: &'a mut R,
     pub(crate) limit: &'a mut RateLimit,
+    pub(crate) fragments: &'a mut Fragments,
     pub(crate) identification: &'a mut Identification,
     /// The connections that this batch has made, which its common lookup could not see.
     pub(crate) fresh: Fresh,
@@ -39,33 +41,72 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         hit: Option<Hit<'g>>,
     ) -> Verdict {
         match packet.kind {
-            Kind::Tcp | Kind::Udp | Kind::Sctp if packet.fragment == Fragment::Later => {
-                if self.rules.is_vip(packet.flow.dst.addr) {
-                    Verdict::Drop(DropReason::FragmentUnknown)
-                } else {
-                    Verdict::Pass
-                }
-            }
-            Kind::Tcp | Kind::Udp | Kind::Sctp => {
-                let hit = match hit {
-                    None if self.fresh.may_have(&packet.flow) => self.guard.lookup(&packet.flow),
-                    hit => hit,
-                };
-                match hit {
-                    Some(Hit {
-                        conn,
-                        direction: Direction::FromServer,
-                    }) => self.reply(frame, packet, conn),
-                    Some(Hit {
-                        conn,
-                        direction: Direction::FromClient,
-                    }) => self.request(frame, packet, conn),
-                    None => self.begin(frame, packet),
-                }
-            }
+            Kind::Tcp | Kind::Udp | Kind::Sctp => match packet.fragment {
+                Fragment::None => self.whole(frame, packet, hit),
+                Fragment::First => self.first_piece(frame, packet, hit),
+                Fragment::Later => self.later_piece(frame, packet),
+            },
             Kind::IcmpError => self.icmp_error(frame, packet),
             Kind::IcmpEchoRequest => self.stranger(frame, packet),
             _ => Verdict::Pass,
+        }
+    }
+
+    /// A packet with ports.
+    #[inline]
+    fn whole(&mut self, frame: &mut Frame<'_>, packet: &Packet, hit: Option<Hit<'g>>) -> Verdict {
+        let hit = match hit {
+            None if self.fresh.may_have(&packet.flow) => self.guard.lookup(&packet.flow),
+            hit => hit,
+        };
+        match hit {
+            Some(Hit {
+                conn,
+                direction: Direction::FromServer,
+            }) => self.reply(frame, packet, conn),
+            Some(Hit {
+                conn,
+                direction: Direction::FromClient,
+            }) => self.request(frame, packet, conn),
+            None => self.begin(frame, packet),
+        }
+    }
+
+    /// A first fragment: the later ones will need its ports.
+    #[cold]
+    fn first_piece(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        hit: Option<Hit<'g>>,
+    ) -> Verdict {
+        let datagram = Datagram::of(frame, packet);
+        let verdict = self.whole(frame, packet, hit);
+        if let (Verdict::Forward(_), Some(datagram)) = (verdict, datagram) {
+            self.fragments.remember(datagram, packet.flow, self.now);
+        }
+        verdict
+    }
+
+    /// A later fragment goes where its first one went.
+    #[cold]
+    fn later_piece(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        let first = Datagram::of(frame, packet)
+            .and_then(|datagram| self.fragments.find(&datagram, self.now));
+        let Some(flow) = first else {
+            return if self.rules.is_vip(packet.flow.dst.addr) {
+                Verdict::Drop(DropReason::FragmentUnknown)
+            } else {
+                Verdict::Pass
+            };
+        };
+        match self.guard.lookup(&flow) {
+            None => Verdict::Drop(DropReason::FragmentUnknown),
+            Some(Hit {
+                conn,
+                direction: Direction::FromServer,
+            }) => self.reply(frame, packet, conn),
+            Some(Hit { conn, .. }) => self.request(frame, packet, conn),
         }
     }
 
@@ -209,6 +250,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         destination: &Destination,
     ) {
         let event = match packet.kind {
+            // It has no flags, and moves nothing.
+            _ if packet.fragment == Fragment::Later => Event::Other,
             Kind::Tcp => Event::tcp(packet.tcp_flags.0),
             Kind::Udp => Event::Udp,
             _ => Event::Sctp(packet.sctp_chunk),

@@ -32,6 +32,7 @@ mod control;
 mod decide;
 mod director;
 mod error;
+mod fragments;
 mod fresh;
 mod housekeeping;
 mod icmp;

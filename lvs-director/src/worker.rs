@@ -7,6 +7,7 @@
 
 use crate::decide::Decider;
 use crate::director::Director;
+use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::Routes;
@@ -30,6 +31,7 @@ pub struct Worker {
     rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
     handle: Handle,
     limit: RateLimit,
+    fragments: Fragments,
     identification: Identification,
     packets: [Option<Packet>; BATCH],
 }
@@ -42,6 +44,7 @@ impl Worker {
             rules: Cache::new(Arc::clone(&director.rules)),
             handle: director.table.register(),
             limit: RateLimit::default(),
+            fragments: Fragments::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             packets: [None; BATCH],
         }
@@ -83,6 +86,7 @@ impl Worker {
             rules,
             handle,
             limit,
+            fragments,
             identification,
             packets,
         } = self;
@@ -130,6 +134,7 @@ impl Worker {
             guard: &guard,
             routes,
             limit,
+            fragments,
             identification,
             fresh: Fresh::default(),
         };

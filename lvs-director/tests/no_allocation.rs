@@ -283,6 +283,16 @@ fn strays() -> Vec<Template> {
         let piece = build::Ip { fragment, ..header };
         all.push(built(|b| build::ip(b, &piece, 17, &[0x11; 64])));
     }
+    // The pieces of a datagram to a service.
+    let datagram = common::udp("10.1.0.5:4000", "10.0.0.1:1000", &[0; 120]);
+    for (fragment, bytes) in [(0x2000, &datagram[34..98]), (0x0008, &datagram[98..])] {
+        let piece = build::Ip {
+            fragment,
+            ident: 7,
+            ..header
+        };
+        all.push(built(|b| build::ip(b, &piece, 17, bytes)));
+    }
     let uneven = build::Ip {
         fragment: 0x2000,
         ..header
