@@ -23,7 +23,6 @@ use crate::host::net::{Hop, Interface, NetSnapshot};
 use arc_swap::ArcSwap;
 use lvs_director::Director;
 use lvs_io_afpacket::{Fanout, FanoutMode, Injector, OpenError, Port, PortConfig, Waker};
-use rustix::thread::CpuSet;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -39,21 +38,6 @@ use worker::{Command, SharedStatistics, WorkerParts};
 const COLLECT_EVERY: Duration = Duration::from_millis(20);
 /// How many connections it looks at in a turn.
 const COLLECT_SLICE: usize = 1 << 16;
-
-/// Keeps the calling thread on a processor of its own, so that the frames of a flow stay in one
-/// cache; with more workers than processors they are left to the scheduler.
-fn pin(number: usize) {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
-        return;
-    };
-    let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
-    if let Some(processor) = processors.nth(number) {
-        let mut only = CpuSet::new();
-        only.set(processor);
-        // Without it the worker is a little slower at times.
-        let _ = rustix::thread::sched_setaffinity(None, &only);
-    }
-}
 
 /// What the threads are made of.
 #[derive(Debug)]
@@ -131,10 +115,7 @@ impl Dataplane {
             };
             let thread = Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || {
-                    pin(number);
-                    worker::run(parts);
-                })?;
+                .spawn(move || worker::run(parts))?;
             threads.push(WorkerThread {
                 commands,
                 waker,
