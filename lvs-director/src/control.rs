@@ -3,6 +3,7 @@
 //! Every edit builds a new snapshot beside the running one and publishes it with one store; an edit
 //! that is refused publishes nothing.
 
+use crate::checks::{check_destination, check_service, unknown_scheduler};
 use crate::director::{Control, Director};
 use crate::error::RuleError;
 use crate::listing::total_of_service;
@@ -11,19 +12,10 @@ use crate::rules::{Destination, History, Rules, Service};
 use crate::settings::Setting;
 use crate::stats::Estimator;
 use lvs_conn::DestinationId;
-use lvs_core::{
-    Counters, DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
-    ServiceSpec, TunnelKind,
-};
+use lvs_core::{Counters, DestinationSpec, Endpoint, ServiceKey, ServiceSpec};
 use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
-
-/// The port of FTP's commands.
-const FTP: u16 = 21;
-
-/// The longest persistence timeout, in seconds.
-const MAX_PERSISTENCE: u32 = 2_678_400;
 
 /// A service with its destinations, as [`Director::replace`] takes it.
 #[derive(Clone, Debug)]
@@ -418,10 +410,6 @@ fn zero(rules: &Rules, service: &Service) {
     }
 }
 
-fn unknown_scheduler(spec: &ServiceSpec<'_>) -> RuleError {
-    RuleError::UnknownScheduler(spec.scheduler.to_owned())
-}
-
 fn refused(scheduler: &str, error: EditError) -> RuleError {
     match error {
         EditError::UnknownScheduler => RuleError::UnknownScheduler(scheduler.to_owned()),
@@ -429,102 +417,5 @@ fn refused(scheduler: &str, error: EditError) -> RuleError {
             "the scheduler's table has fewer slots than the service destinations",
         ),
         _ => RuleError::Invalid("the scheduler refused the change"),
-    }
-}
-
-/// Whether a service can be (IPVS 0.1, 5.3).
-pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
-    if !lvs_sched::NAMES.contains(&spec.scheduler) {
-        return Err(unknown_scheduler(spec));
-    }
-    match spec.key {
-        ServiceKey::Endpoint {
-            protocol: Protocol::Tcp | Protocol::Udp | Protocol::Sctp,
-            ..
-        } => {}
-        ServiceKey::Endpoint { .. } => {
-            return Err(RuleError::Invalid("a service is TCP, UDP or SCTP"));
-        }
-        ServiceKey::FwMark { mark: 0, .. } => {
-            return Err(RuleError::Invalid("a firewall mark is 1 to 4294967295"));
-        }
-        ServiceKey::FwMark { .. } => return Err(RuleError::Unsupported("a firewall-mark service")),
-    }
-    if let Some(persistence) = spec.persistence {
-        if !(1..=MAX_PERSISTENCE).contains(&persistence.timeout) {
-            return Err(RuleError::OutOfRange(
-                "a persistence timeout is 1 to 2678400 seconds",
-            ));
-        }
-        if spec.key.family() == Family::V6 && !(1..=128).contains(&persistence.netmask) {
-            return Err(RuleError::Invalid(
-                "an IPv6 persistence mask is 1 to 128 bits",
-            ));
-        }
-        // Its template would be that of the data connections too, on ports of their own (2.5).
-        if let ServiceKey::Endpoint {
-            protocol: Protocol::Tcp,
-            vip,
-        } = spec.key
-            && vip.port == FTP
-        {
-            return Err(RuleError::Unsupported("persistence of an FTP service"));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a destination can be (IPVS 0.1); answers with what the kernel would make of it: with
-/// direct routing and tunnels the port is the service's (5.3).
-pub(crate) fn check_destination(
-    key: &ServiceKey,
-    spec: &DestinationSpec,
-) -> Result<DestinationSpec, RuleError> {
-    if spec.weight > MAX_WEIGHT {
-        return Err(RuleError::OutOfRange("a weight is 0 to 2147483647"));
-    }
-    if spec.thresholds.lower > spec.thresholds.upper {
-        return Err(RuleError::OutOfRange(
-            "the lower threshold is above the upper one",
-        ));
-    }
-    if spec.thresholds.upper > MAX_WEIGHT {
-        return Err(RuleError::OutOfRange("a threshold is 0 to 2147483647"));
-    }
-    let addr = spec.endpoint.addr;
-    if !addr.is_unicast() {
-        return Err(RuleError::Invalid(
-            "the address of a destination is a unicast one",
-        ));
-    }
-    if addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
-        return Err(RuleError::Invalid(
-            "a destination of the other address family can only be reached through a tunnel",
-        ));
-    }
-    match (spec.method, spec.tunnel) {
-        (ForwardMethod::FullNat, _) => Err(RuleError::Unsupported("FULLNAT")),
-        (ForwardMethod::Bypass, _) => Err(RuleError::Invalid(
-            "bypass is a setting of the director, not a method",
-        )),
-        (_, TunnelKind::Gue { port: 0, .. }) => Err(RuleError::Invalid(
-            "a GUE tunnel needs a port from 1 to 65535",
-        )),
-        _ => Ok(effective(key, spec)),
-    }
-}
-
-fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {
-    match key {
-        ServiceKey::Endpoint { vip, .. } if spec.method != ForwardMethod::Masquerade => {
-            DestinationSpec {
-                endpoint: Endpoint {
-                    port: vip.port,
-                    ..spec.endpoint
-                },
-                ..*spec
-            }
-        }
-        _ => *spec,
     }
 }

@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod checks;
 mod control;
 mod decide;
 mod director;

@@ -1,7 +1,8 @@
 //! Looking ahead: whether a list of operations would succeed, and which list leads from the
 //! running rules to others. Changes nothing.
 
-use crate::control::{Operation, Rule, check_destination, check_service};
+use crate::checks::{check_destination, check_service};
+use crate::control::{Operation, Rule};
 use crate::error::RuleError;
 use crate::rules::Rules;
 use hashbrown::{HashMap, HashSet};
