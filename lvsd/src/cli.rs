@@ -4,9 +4,11 @@
 //! out. It decides nothing else.
 
 use crate::config::{Config, ConfigError};
+use crate::replay::Tally;
 use crate::{replay, run};
 use clap::{Args, Parser, Subcommand};
 use lvs_core::ForwardMethod;
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -80,6 +82,31 @@ enum Command {
         #[arg(required = true, value_name = "TRACE.jsonl")]
         files: Vec<PathBuf>,
     },
+    /// Do again what a kernel's IPVS was captured doing on both of its sides, byte for byte.
+    ///
+    /// What came to the kernel in each scene goes to a director in memory, on the clock of the
+    /// captures; what leaves it has to be what left the kernel, and the connections at the end those
+    /// of the kernel. Writes `ok SCENE`, or `FAILED SCENE: ` and the first byte that differs, with its
+    /// packet and field; the last line is `N passed, M failed`. Exits with 1 if any failed, with 2 if
+    /// there is no index. Fields that the kernel draws (the identification of outer headers and of ICMP
+    /// errors, IPv6 fragment identifications, flow labels of answers, GUE's source port) are taken over;
+    /// fragments may leave at another moment.
+    ReplayScenes {
+        /// The folder: index.jsonl, and NAME.client.pcap and NAME.server.pcap of each scene.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Do again what a kernel's connections were recorded to do, packet by packet.
+    ///
+    /// Plays each conversation of the recordings to a director in memory, and compares the state of
+    /// the connection, the seconds that it has left, and where the packet went, after each packet.
+    /// Writes `ok FILE: PACKETS`, or `FAILED ` and the first difference; the last line is `N passed, M
+    /// failed`. Exits with 1 if any failed, with 2 if a file is no recording.
+    ReplayStates {
+        /// Recordings: a set-up in the first line, then a conversation a line, as JSON.
+        #[arg(required = true, value_name = "STATES.jsonl")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -135,21 +162,47 @@ pub fn main() -> ExitCode {
         Command::Check { file } => check(&file),
         Command::Demo(args) => demo(args),
         Command::ReplayTrace { files } => replay(&files),
+        Command::ReplayScenes { folder } => replay_scenes(&folder),
+        Command::ReplayStates { files } => replay_states(&files),
     }
 }
 
 fn replay(files: &[PathBuf]) -> ExitCode {
+    compared(replay::read_all(files), |cases, out| {
+        replay::run(&cases, out)
+    })
+}
+
+fn replay_scenes(folder: &Path) -> ExitCode {
+    compared(replay::scenes::index::read(folder), |scenes, out| {
+        replay::run_scenes(folder, &scenes, out)
+    })
+}
+
+fn replay_states(files: &[PathBuf]) -> ExitCode {
+    let read: Result<Vec<_>, _> = files
+        .iter()
+        .map(|file| replay::states::read(file))
+        .collect();
+    compared(read, |recordings, out| replay::run_states(&recordings, out))
+}
+
+/// Plays what was read, if it could be, and writes what came out.
+fn compared<T>(
+    read: Result<T, impl Display>,
+    play: impl FnOnce(T, &mut dyn Write) -> io::Result<Tally>,
+) -> ExitCode {
     /// A file that cannot be read.
     const UNREADABLE: u8 = 2;
-    let cases = match replay::read_all(files) {
-        Ok(cases) => cases,
+    let recordings = match read {
+        Ok(recordings) => recordings,
         Err(error) => {
             fail(&error.to_string());
             return ExitCode::from(UNREADABLE);
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let played = replay::run(&cases, &mut out).and_then(|tally| out.flush().map(|()| tally));
+    let played = play(recordings, &mut out).and_then(|tally| out.flush().map(|()| tally));
     match played {
         Ok(tally) if tally.failed == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

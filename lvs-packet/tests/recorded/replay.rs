@@ -359,7 +359,7 @@ fn every_frame_parses_and_its_checksums_are_true() {
             let packet = parse(&frame).unwrap();
             assert!(packet.is_ip(), "{}", case.name);
             // The one about wrong checksums; and what was cut or written over.
-            if case.name != "csum-nat-v4" && recorded.captured == recorded.length {
+            if !case.name.starts_with("csum") && recorded.captured == recorded.length {
                 assert_ne!(
                     checksum::verify(&frame, &packet),
                     Some(false),

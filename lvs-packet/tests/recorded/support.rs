@@ -81,7 +81,14 @@ fn folder() -> PathBuf {
 /// All conversations.
 pub(crate) fn cases() -> Vec<Case> {
     let index = fs::read_to_string(folder().join("index.jsonl")).unwrap();
-    index.lines().map(case).collect()
+    // Fragments are reassembled before a rewriter sees them, and nothing here synchronises.
+    let left_out = |case: &Case| {
+        ["fragments", "sync"]
+            .iter()
+            .any(|of| case.name.starts_with(of))
+    };
+    let cases = index.lines().map(case);
+    cases.filter(|case| !left_out(case)).collect()
 }
 
 fn case(line: &str) -> Case {
@@ -93,7 +100,7 @@ fn case(line: &str) -> Case {
         configure(&mut services, command.as_str().unwrap());
     }
     let mtu = match name.as_str() {
-        "toobig-tun-mtu1300-v6" => 1300,
+        name if name.contains("mtu1300") => 1300,
         name if name.starts_with("toobig") || name.starts_with("pmtu-disc") => 1400,
         _ => 1500,
     };

@@ -5,10 +5,8 @@
 //! The MTU is 1500 on both sides. Nothing listens on the host: its stack answers what is left to it
 //! as a Linux without SCTP does.
 
-use lvs_core::{Addr, DropReason, Family};
+use lvs_core::{Addr, Family};
 use lvs_director::{Route, Routes, Way};
-use lvs_packet::answer::{self, IcmpProblem};
-use lvs_packet::{Frame, Kind, Packet, TcpFlags};
 
 const MTU: u32 = 1500;
 
@@ -112,32 +110,4 @@ impl Routes for Lab {
         let [clients, servers] = host_addresses(towards.family());
         Some(if self.from_servers { servers } else { clients })
     }
-}
-
-/// What the host's stack makes of a packet for itself: true if the frame has become its answer.
-///
-/// # Errors
-/// What may not be answered.
-pub(crate) fn stack(frame: &mut Frame<'_>, packet: &Packet) -> Result<bool, DropReason> {
-    /// "Protocol unreachable" (RFC 792), where a kernel has no SCTP; IPv6 says "unrecognized next
-    /// header" (RFC 4443, 3.4), of the header at offset 40.
-    const NO_SCTP: [(u8, u8, u32); 2] = [(3, 2, 0), (4, 1, 40)];
-    let host = packet.flow.dst.addr;
-    match packet.kind {
-        Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => return Ok(false),
-        Kind::Tcp => answer::tcp_reset(frame, packet)?,
-        Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?,
-        Kind::Sctp => {
-            let [v4, v6] = NO_SCTP;
-            let (icmp_type, icmp_code, icmp_info) = if host.is_v4() { v4 } else { v6 };
-            let problem = IcmpProblem::Relayed {
-                icmp_type,
-                icmp_code,
-                icmp_info,
-            };
-            answer::icmp_error(frame, packet, problem, host)?;
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
 }

@@ -15,9 +15,16 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod capture;
+mod host;
 mod lab;
+mod machine;
 mod packets;
 mod player;
+pub mod scenes;
+mod setup;
+mod site;
+pub mod states;
 mod tables;
 mod trace;
 
@@ -26,8 +33,9 @@ pub use trace::{
     Case, DestinationRow, Event, ServiceRow, Side, TraceError, Transport, parse, read,
 };
 
+use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many cases came out as they were recorded, and how many did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +46,33 @@ pub struct Tally {
     pub failed: usize,
 }
 
+impl Tally {
+    /// Counts one, and writes its line.
+    fn report(
+        &mut self,
+        name: &str,
+        outcome: Result<(), impl Display>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        match outcome {
+            Ok(()) => {
+                self.passed += 1;
+                writeln!(out, "ok {name}")
+            }
+            Err(difference) => {
+                self.failed += 1;
+                writeln!(out, "FAILED {name}: {difference}")
+            }
+        }
+    }
+
+    /// Writes the last line.
+    fn close(self, out: &mut dyn Write) -> io::Result<Self> {
+        writeln!(out, "{} passed, {} failed", self.passed, self.failed)?;
+        Ok(self)
+    }
+}
+
 /// Plays all cases of all files; writes a line for each, and the tally.
 ///
 /// # Errors
@@ -45,19 +80,41 @@ pub struct Tally {
 pub fn run(cases: &[Case], out: &mut dyn Write) -> io::Result<Tally> {
     let mut tally = Tally::default();
     for case in cases {
-        match play(case) {
-            Ok(()) => {
-                tally.passed += 1;
-                writeln!(out, "ok {}", case.name)?;
-            }
-            Err(difference) => {
-                tally.failed += 1;
-                writeln!(out, "FAILED {}: {difference}", case.name)?;
-            }
+        tally.report(&case.name, play(case), out)?;
+    }
+    tally.close(out)
+}
+
+/// Plays all scenes of a folder; writes a line for each, and the tally.
+///
+/// # Errors
+/// A failure to write.
+pub fn run_scenes(
+    folder: &Path,
+    scenes: &[scenes::index::Scene],
+    out: &mut dyn Write,
+) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    for scene in scenes {
+        let outcome = scenes::play(folder, scene);
+        tally.report(&scene.name, outcome, out)?;
+    }
+    tally.close(out)
+}
+
+/// Plays all conversations of recordings of states; writes a line for each that came out
+/// differently and one for each recording, and the tally.
+///
+/// # Errors
+/// A failure to write.
+pub fn run_states(recordings: &[states::Recording], out: &mut dyn Write) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    for recording in recordings {
+        for (name, outcome) in recording.play() {
+            tally.report(&name, outcome, out)?;
         }
     }
-    writeln!(out, "{} passed, {} failed", tally.passed, tally.failed)?;
-    Ok(tally)
+    tally.close(out)
 }
 
 /// Reads all files before anything is played.

@@ -3,14 +3,15 @@
 //! A case in; nothing, or its first difference, out. An event takes one tick, in which connections
 //! end whose time is over; a wait takes its seconds.
 
-use super::lab::{self, Lab};
+use super::host;
+use super::lab::Lab;
 use super::packets::{self, HEADROOM};
+use super::setup::{self, Status};
 use super::tables;
 use super::trace::{Case, Event, ServiceRow, Side, Transport, shown};
-use crate::control::{self, Backend};
-use lvs_api::Errno;
+use crate::control;
 use lvs_core::{Endpoint, Tick};
-use lvs_director::{Director, DirectorConfig, Setting, UnknownSetting, Verdict, Worker};
+use lvs_director::{Director, DirectorConfig, Verdict, Worker};
 use lvs_packet::{Frame, Offload};
 use std::collections::HashMap;
 use std::fmt;
@@ -19,8 +20,6 @@ use std::sync::Arc;
 
 /// Connections that a case may have at once.
 const CONNECTIONS: usize = 4096;
-/// The exit status of ipvsadm when the kernel refuses.
-const REFUSED: u8 = 255;
 
 /// Where a case came out differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub fn play(case: &Case) -> Result<(), Difference> {
     let at = |event, kind| move |what| Difference { event, kind, what };
     let mut player = Player::new().map_err(at(0, "set-up"))?;
     for (name, value) in &case.sysctl {
-        player.set(name, *value).map_err(at(0, "sysctl"))?;
+        setup::set(&player.director, name, *value).map_err(at(0, "sysctl"))?;
     }
     for line in &case.config {
         let status = player.command(line);
@@ -68,12 +67,6 @@ pub fn play(case: &Case) -> Result<(), Difference> {
         player.moment();
     }
     Ok(())
-}
-
-/// How a command line ended.
-struct Status {
-    code: u8,
-    reason: String,
 }
 
 /// A connection that packets were sent for.
@@ -133,38 +126,8 @@ impl Player {
         })
     }
 
-    fn set(&self, name: &str, value: u32) -> Result<(), String> {
-        let setting: Setting = name
-            .parse()
-            .map_err(|error: UnknownSetting| error.to_string())?;
-        self.director.settings().set(setting, value);
-        Ok(())
-    }
-
     fn command(&self, line: &str) -> Status {
-        let args: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
-        let operation = match lvsadm::understand(&args, &lvsadm::System) {
-            Ok(operation) => operation,
-            Err(error) => {
-                return Status {
-                    code: error.status,
-                    reason: error.message,
-                };
-            }
-        };
-        match self.rules.apply(&operation) {
-            Ok(()) => Status {
-                code: 0,
-                reason: "done".to_owned(),
-            },
-            Err(refusal) => Status {
-                code: REFUSED,
-                reason: match refusal.errno {
-                    Errno::NotAvailable => refusal.message,
-                    errno => format!("{} ({errno})", refusal.message),
-                },
-            },
-        }
+        setup::command(&self.rules, line)
     }
 
     /// A moment between two events, in which what has ended goes.
@@ -380,7 +343,7 @@ fn left_to_the_host(frame: &mut Frame<'_>, from: Side) -> Result<Delivered, Stri
     let packet = packets::examine(frame)?;
     let flow = packet.flow;
     if Lab::is_host(flow.dst.addr) {
-        return match lab::stack(frame, &packet) {
+        return match host::stack(frame, &packet) {
             Ok(true) => came_back(frame, from),
             Ok(false) => Ok(Delivered::Nowhere("left to the host".to_owned())),
             Err(reason) => Ok(Delivered::Nowhere(format!("the host drops it: {reason:?}"))),

@@ -1,0 +1,112 @@
+//! What the host around a director makes of a packet that the director leaves to it: a Linux that
+//! routes, on which nothing listens.
+//!
+//! In: a frame that was passed. Out: what became of it; the frame is rewritten to fit that.
+//! Never: anything about connections or services.
+
+use super::site::{NextHop, Site};
+use lvs_core::{Addr, DropReason, Family};
+use lvs_packet::answer::{self, IcmpProblem};
+use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, ttl};
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The host keeps it, or drops it, and says nothing.
+    Nothing,
+    /// It has become the host's answer to its sender.
+    Answer,
+    /// It was forwarded as by any router.
+    Forward(NextHop),
+}
+
+/// Gives a packet to the host.
+pub(crate) fn handle(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &Packet) -> Outcome {
+    let destination = packet.flow.dst.addr;
+    if !packet.is_ip() || !destination.is_unicast() {
+        return Outcome::Nothing;
+    }
+    if site.is_local(destination) {
+        return match stack(frame, packet) {
+            Ok(true) => Outcome::Answer,
+            Ok(false) | Err(_) => Outcome::Nothing,
+        };
+    }
+    forward(site, side, frame, packet)
+}
+
+/// Ordinary forwarding.
+fn forward(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &Packet) -> Outcome {
+    /// "Network unreachable" (RFC 792), which a host without a route says; IPv6's "no route".
+    const NO_ROUTE: IcmpProblem = IcmpProblem::Relayed {
+        icmp_type: 3,
+        icmp_code: 0,
+        icmp_info: 0,
+    };
+    let Some(hop) = site.leg(packet.flow.dst.addr) else {
+        let problem = match packet.family {
+            Family::V4 => NO_ROUTE,
+            Family::V6 => IcmpProblem::HostUnreachable,
+        };
+        return refuse(site, side, frame, packet, problem);
+    };
+    if packet.ttl <= 1 {
+        return refuse(site, side, frame, packet, IcmpProblem::TimeExceeded);
+    }
+    let mtu = site.mtu(hop.side);
+    if packet.dont_fragment && packet.ip_len() > mtu {
+        return refuse(site, side, frame, packet, IcmpProblem::TooBig { mtu });
+    }
+    ttl::decrement(frame, packet);
+    Outcome::Forward(hop)
+}
+
+/// Says to the sender that the packet goes no further, from the address where it came in.
+fn refuse(
+    site: &Site,
+    side: usize,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    problem: IcmpProblem,
+) -> Outcome {
+    let from = site.address(side, packet.flow.src.addr);
+    let told = from.map(|from| answer::icmp_error(frame, packet, problem, from));
+    match told {
+        Some(Ok(())) => Outcome::Answer,
+        _ => Outcome::Nothing,
+    }
+}
+
+/// What the host's stack makes of a packet for itself: true if the frame has become its answer.
+///
+/// # Errors
+/// What may not be answered.
+pub(crate) fn stack(frame: &mut Frame<'_>, packet: &Packet) -> Result<bool, DropReason> {
+    let host = packet.flow.dst.addr;
+    if packet.fragment != Fragment::None {
+        return Ok(false);
+    }
+    match packet.kind {
+        Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => return Ok(false),
+        Kind::Tcp => answer::tcp_reset(frame, packet)?,
+        Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?,
+        Kind::Sctp | Kind::OtherIp => {
+            answer::icmp_error(frame, packet, unknown_protocol(host, packet), host)?;
+        }
+        Kind::IcmpEchoRequest => answer::echo_reply(frame, packet)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// "Protocol unreachable" (RFC 792), as where a kernel has no SCTP; IPv6 says "unrecognized next
+/// header" (RFC 4443, 3.4) and where the header begins that was not recognized.
+fn unknown_protocol(host: Addr, packet: &Packet) -> IcmpProblem {
+    let at = u32::from(packet.l4.saturating_sub(packet.l3));
+    let (icmp_type, icmp_code, icmp_info) = if host.is_v4() { (3, 2, 0) } else { (4, 1, at) };
+    IcmpProblem::Relayed {
+        icmp_type,
+        icmp_code,
+        icmp_info,
+    }
+}

@@ -1,0 +1,197 @@
+//! A director in a site: frames in on one side, at a moment; what leaves, on whichever side, out.
+//!
+//! One frame at a time, with simulated time: connections end when their time is over, as late as
+//! the kernel's timers are. What the director leaves to its host, the host handles
+//! ([`super::host`]). Never: a socket, a clock.
+
+use super::host;
+use super::site::{NextHop, Site};
+use crate::control;
+use lvs_core::Tick;
+use lvs_director::{Director, DirectorConfig, Verdict, Worker};
+use lvs_packet::{Frame, Offload, Packet, ethernet, parse};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes before a frame, as a ring leaves them: enough for an ICMP error or a tunnel.
+const HEADROOM: usize = 128;
+/// Room for one packet that was cut from a segmented frame.
+const SCRATCH: usize = 16 << 10;
+/// Where the clock stands at the first frame, so that there is a time before it.
+const START: Tick = Tick(250_000);
+/// Timers of 2 to 16 seconds are looked at every 64 ticks (IPVS 2.4).
+const STEP: u32 = 64;
+
+/// Where a frame that leaves comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It came in, and goes on, rewritten or not.
+    Forwarded,
+    /// It goes on behind an outer header, which is the director's own.
+    Tunnelled,
+    /// It is an answer to what came in.
+    Answer,
+}
+
+/// A frame that leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// By which side.
+    pub(crate) side: usize,
+    /// All of it, from its Ethernet header.
+    pub(crate) bytes: Vec<u8>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Became {
+    /// What the director said.
+    pub(crate) verdict: Verdict,
+    /// What the host did with it, if it was left to the host.
+    pub(crate) host: Option<host::Outcome>,
+    /// What leaves.
+    pub(crate) sent: Vec<Sent>,
+}
+
+/// The director, its host, its network and its clock.
+pub(crate) struct Machine {
+    pub(crate) director: Arc<Director>,
+    pub(crate) rules: control::Rules,
+    pub(crate) site: Site,
+    worker: Worker,
+    now: Tick,
+    scratch: Vec<u8>,
+}
+
+impl Machine {
+    /// One without rules.
+    ///
+    /// # Errors
+    /// If it cannot have its memory.
+    pub(crate) fn new(connections: usize, site: Site) -> Result<Self, String> {
+        let config = DirectorConfig {
+            connections,
+            workers: 1,
+        };
+        let director = Director::new(&config).map_err(|error| error.to_string())?;
+        let worker = director.worker().ok_or("no worker")?;
+        Ok(Self {
+            rules: control::Rules::new(Arc::clone(&director), || {}),
+            director,
+            site,
+            worker,
+            now: START,
+            scratch: vec![0; SCRATCH],
+        })
+    }
+
+    /// What time it is.
+    pub(crate) const fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// Lets time pass until `time` after the first frame.
+    pub(crate) fn pass_to(&mut self, time: Duration) {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let then = START + Tick::from_millis(milliseconds).0;
+        while self.now.0 < then.0 {
+            // The next moment at which something may be due.
+            let next = (self.now.0 / STEP + 1) * STEP;
+            self.now = Tick(next.min(then.0));
+            self.director.collect(self.now, usize::MAX);
+            if self.now.0 / Tick::PER_SECOND != (self.now.0.saturating_sub(STEP)) / Tick::PER_SECOND
+            {
+                self.director.tick(self.now);
+            }
+        }
+    }
+
+    /// A frame comes in.
+    pub(crate) fn receive(&mut self, side: usize, bytes: &[u8]) -> Became {
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend_from_slice(bytes);
+        let frame = Frame::new(&mut buffer, HEADROOM, bytes.len(), Offload::default());
+        let mut frames = [frame];
+        let mut verdicts = [Verdict::Pass];
+        self.site.arrives(side);
+        self.worker
+            .process(self.now, &mut self.site, &mut frames, &mut verdicts);
+        let ([frame], [verdict]) = (&mut frames, verdicts);
+        let mut became = Became {
+            verdict,
+            host: None,
+            sent: Vec::new(),
+        };
+        match verdict {
+            Verdict::Drop(_) => {}
+            Verdict::Answer(_) => became.sent.push(answered(side, frame)),
+            Verdict::Forward(hop) => {
+                // Only a tunnel makes a frame longer.
+                let origin = if frame.len() > bytes.len() {
+                    Origin::Tunnelled
+                } else {
+                    Origin::Forwarded
+                };
+                if let Some(hop) = self.site.hop(hop) {
+                    became.sent.push(self.leave(hop, frame, origin));
+                }
+            }
+            Verdict::ForwardSegments { hop, outer } => {
+                let mut scratch = core::mem::take(&mut self.scratch);
+                let cut = outer.for_each_segment(frame, &mut scratch, |piece| {
+                    if let Some(hop) = self.site.hop(hop) {
+                        became.sent.push(self.leave(hop, piece, Origin::Tunnelled));
+                    }
+                });
+                self.scratch = scratch;
+                if let Err(reason) = cut {
+                    became.verdict = Verdict::Drop(reason);
+                }
+            }
+            Verdict::Pass | Verdict::ToHost => {
+                let Ok(packet) = parse(frame) else {
+                    return became;
+                };
+                became.host = Some(self.left_to_the_host(side, frame, &packet, &mut became.sent));
+            }
+        }
+        became
+    }
+
+    fn left_to_the_host(
+        &self,
+        side: usize,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        sent: &mut Vec<Sent>,
+    ) -> host::Outcome {
+        let outcome = host::handle(&self.site, side, frame, packet);
+        match outcome {
+            host::Outcome::Nothing => {}
+            host::Outcome::Answer => sent.push(answered(side, frame)),
+            host::Outcome::Forward(hop) => sent.push(self.leave(hop, frame, Origin::Forwarded)),
+        }
+        outcome
+    }
+
+    fn leave(&self, hop: NextHop, frame: &mut Frame<'_>, origin: Origin) -> Sent {
+        let (to, from) = self.site.link(hop);
+        ethernet::set_addresses(frame, to, from);
+        Sent {
+            side: hop.side,
+            bytes: frame.bytes().to_vec(),
+            origin,
+        }
+    }
+}
+
+/// A frame that goes back where it came from.
+fn answered(side: usize, frame: &Frame<'_>) -> Sent {
+    Sent {
+        side,
+        bytes: frame.bytes().to_vec(),
+        origin: Origin::Answer,
+    }
+}

@@ -1,0 +1,92 @@
+//! What a recording says about a director before its packets: command lines of ipvsadm, sysctls.
+//!
+//! Words in; a director that has them, or what is wrong with them, out.
+
+use crate::control::{self, Backend};
+use lvs_api::Errno;
+use lvs_director::{Director, Setting, UnknownSetting};
+use serde_json::Value;
+
+/// The exit status of ipvsadm when the kernel refuses.
+const REFUSED: u8 = 255;
+
+/// How a command line ended.
+pub(crate) struct Status {
+    /// Its exit status.
+    pub(crate) code: u8,
+    /// Why, if it is not 0.
+    pub(crate) reason: String,
+}
+
+/// Does what a command line of ipvsadm, without its name, says.
+pub(crate) fn command(rules: &control::Rules, line: &str) -> Status {
+    let args: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+    let operation = match lvsadm::understand(&args, &lvsadm::System) {
+        Ok(operation) => operation,
+        Err(error) => {
+            return Status {
+                code: error.status,
+                reason: error.message,
+            };
+        }
+    };
+    match rules.apply(&operation) {
+        Ok(()) => Status {
+            code: 0,
+            reason: "done".to_owned(),
+        },
+        Err(refusal) => Status {
+            code: REFUSED,
+            reason: match refusal.errno {
+                Errno::NotAvailable => refusal.message,
+                errno => format!("{} ({errno})", refusal.message),
+            },
+        },
+    }
+}
+
+/// The same, where anything but success is an error.
+///
+/// # Errors
+/// The line, its exit status, and why.
+pub(crate) fn run(rules: &control::Rules, line: &str) -> Result<(), String> {
+    let status = command(rules, line);
+    match status.code {
+        0 => Ok(()),
+        code => Err(format!("`{line}`: status {code}: {}", status.reason)),
+    }
+}
+
+/// Gives a sysctl under `net.ipv4.vs` a value.
+///
+/// # Errors
+/// A name that this director does not know.
+pub(crate) fn set(director: &Director, name: &str, value: u32) -> Result<(), String> {
+    if name == "secure_tcp" {
+        // 1 and 2 depend on memory, which a replay does not run out of.
+        director.timeouts().set_secure_tcp(value == 3);
+        return Ok(());
+    }
+    let setting: Setting = name
+        .parse()
+        .map_err(|error: UnknownSetting| error.to_string())?;
+    director.settings().set(setting, value);
+    Ok(())
+}
+
+/// The same with a value as it stands in JSON: a number, or one in digits.
+///
+/// # Errors
+/// As [`set`]; a value that is none.
+pub(crate) fn set_value(director: &Director, name: &str, value: &Value) -> Result<(), String> {
+    let number = match value {
+        Value::Number(number) => number
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok()),
+        Value::Bool(on) => Some(u32::from(*on)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let number = number.ok_or_else(|| format!("the setting `{name}`: {value} is no number"))?;
+    set(director, name, number)
+}

@@ -1,0 +1,302 @@
+//! Every recorded scene and every recorded sequence of states of the kernel's IPVS, played to the
+//! director. What this version does not do stands in a list, with what the difference must say; a
+//! scene of the list that passes is a failure too.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use assert_cmd::Command;
+use lvsd::replay;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many scenes are recorded, and how many conversations.
+const SCENES: usize = 128;
+const CONVERSATIONS: usize = 3668;
+
+/// What is expected to differ: what the difference must say, and the scenes.
+const EXPECTED: &[(&str, &[&str])] = &[
+    (
+        "expected frames of",
+        &[
+            "toobig-nat-v4",
+            "toobig-dr-v4",
+            "toobig-tun-v4",
+            "toobig-gre-v4",
+            "toobig-gue-v4",
+            "fragments-nat-v4",
+            "fragments-dr-v4",
+            "fragments-tun-v4",
+            "fragments-gue-v4",
+            "fragments-nat-v6",
+            "fragments-dr-v6",
+            "fragments-tun-v6",
+            "fragments-gue-v6",
+        ],
+    ),
+    (
+        "the setting `schedule_icmp` is not supported",
+        &["icmp-schedule-v4", "icmp-schedule-v6"],
+    ),
+    (
+        "the setting `pmtu_disc` is not supported",
+        &["pmtu-disc-0-v4", "pmtu-disc-0-v6"],
+    ),
+    (
+        "the setting `nat_icmp_send` is not supported",
+        &[
+            "server-noconn-nat-icmp-send0-v4",
+            "server-noconn-nat-icmp-send0-v6",
+            "server-noconn-nat-icmp-send1-v4",
+            "server-noconn-nat-icmp-send1-v6",
+        ],
+    ),
+    ("expected icmp 3/", &["tun-pmtu-v4", "tun-unreach-v4"]),
+    (
+        "the setting `sync_threshold`",
+        &["sync-master-version0", "sync-master-version1"],
+    ),
+];
+
+fn scenes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../lvs-packet/tests/golden")
+}
+
+fn states() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lvs-conn/tests/golden");
+    let entries = fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_director_sends_what_the_kernel_sent() {
+    let scenes_of = replay::scenes::index::read(&scenes()).unwrap();
+    assert_eq!(scenes_of.len(), SCENES);
+    let mut wrong = Vec::new();
+    for scene in &scenes_of {
+        let listed = |(_, names): &&(&str, &[&str])| names.contains(&scene.name.as_str());
+        let expected = EXPECTED.iter().find(listed);
+        match (replay::scenes::play(&scenes(), scene), expected) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => wrong.push(format!("{} passes by now", scene.name)),
+            (Err(told), None) => wrong.push(format!("{}: {told}", scene.name)),
+            (Err(told), Some((reason, _))) if told.contains(reason) => {}
+            (Err(told), Some((reason, _))) => {
+                wrong.push(format!("{}: {told}, not for: {reason}", scene.name));
+            }
+        }
+    }
+    for name in EXPECTED.iter().flat_map(|(_, names)| *names) {
+        if !scenes_of.iter().any(|scene| scene.name == *name) {
+            wrong.push(format!("there is no scene {name}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn connections_go_through_the_states_of_the_kernels() {
+    let mut played = 0;
+    for file in states() {
+        for (name, outcome) in replay::states::read(&file).unwrap().play() {
+            assert_eq!(outcome, Ok(()), "{name}");
+            played += 1;
+        }
+    }
+    assert_eq!(played, CONVERSATIONS);
+}
+
+fn lvsd(args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lvsd"));
+    let output = command.args(args).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// A folder with one scene of the recorded ones, changed on its way.
+fn folder_with(
+    name: &str,
+    change: impl Fn(&mut Vec<u8>),
+    index: impl Fn(&str) -> String,
+) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for side in ["client", "server"] {
+        let file = format!("{name}.{side}.pcap");
+        let mut bytes = fs::read(scenes().join(&file)).unwrap();
+        if side == "server" {
+            change(&mut bytes);
+        }
+        fs::write(folder.path().join(&file), bytes).unwrap();
+    }
+    let all = fs::read_to_string(scenes().join("index.jsonl")).unwrap();
+    let start = format!("{{\"name\": \"{name}\"");
+    let line = all.lines().find(|line| line.starts_with(&start)).unwrap();
+    fs::write(folder.path().join("index.jsonl"), index(line)).unwrap();
+    folder
+}
+
+#[test]
+fn a_changed_byte_is_named_and_exits_with_1() {
+    // The packet's TTL in the servers' capture: behind the headers of the file (24) and of the
+    // packet (16), Ethernet (14), eight bytes of IP.
+    let ttl = 24 + 16 + 14 + 8;
+    let same = |line: &str| line.to_owned();
+    let folder = folder_with("tcp-refused-nat-v4", |bytes| bytes[ttl] += 1, same);
+    let (status, stdout, stderr) = lvsd(&["replay-scenes", folder.path().to_str().unwrap()]);
+    let expected = "\
+FAILED tcp-refused-nat-v4: server side, packet 1: byte 22 (IPv4 TTL): expected 0x40, came 0x3f; \
+expected 54 bytes that are no packet (bad_ip_checksum), came tcp 10.1.0.5:4000>10.2.0.1:80 S, 54 bytes
+0 passed, 1 failed
+";
+    assert_eq!(
+        (status, stdout.as_str(), stderr.as_str()),
+        (1, expected, "")
+    );
+
+    let folder = folder_with("tcp-refused-nat-v4", |_| {}, same);
+    let (status, stdout, _) = lvsd(&["replay-scenes", folder.path().to_str().unwrap()]);
+    let expected = "ok tcp-refused-nat-v4\n1 passed, 0 failed\n";
+    assert_eq!((status, stdout.as_str()), (0, expected));
+}
+
+/// What a replay must notice: each change of a scene that passes as it is.
+#[test]
+fn a_changed_scene_differs() {
+    let changes = [
+        ("-s rr", "-s rr -p 100", "connections at the end"),
+        (
+            "10.2.0.1:80 -m",
+            "10.2.0.2:80 -m",
+            "byte 5 (Ethernet destination)",
+        ),
+        (
+            "10.2.0.1:80 -m",
+            "10.2.0.1:81 -m",
+            "byte 37 (TCP destination port)",
+        ),
+        (
+            "10.2.0.1:80 -m",
+            "10.2.0.1:80 -g",
+            "byte 25 (IPv4 header checksum)",
+        ),
+        (
+            "10.2.0.1:80 CLOSE",
+            "10.2.0.1:80 ESTABLISHED",
+            "connections at the end",
+        ),
+        (
+            "\"server_frames\": 2",
+            "\"server_frames\": 3",
+            "2 frames, but the index says 3",
+        ),
+        (
+            "-s rr",
+            "-s nobody",
+            "`-A -t 10.0.0.1:80 -s nobody`: status 255",
+        ),
+    ];
+    for (from, to, told) in changes {
+        let folder = folder_with(
+            "tcp-refused-nat-v4",
+            |_| {},
+            |line| {
+                assert!(line.contains(from), "{from}");
+                line.replacen(from, to, 1)
+            },
+        );
+        let index = replay::scenes::index::read(folder.path()).unwrap();
+        let outcome = replay::scenes::play(folder.path(), &index[0]).unwrap_err();
+        assert!(outcome.contains(told), "{from} -> {to}: {outcome}");
+    }
+}
+
+#[test]
+fn what_is_no_folder_of_scenes_is_named_and_exits_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (status, stdout, stderr) = lvsd(&["replay-scenes", path]);
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert!(
+        stderr.starts_with(&format!("lvsd: cannot read {path}/index.jsonl: ")),
+        "{stderr}"
+    );
+    fs::write(folder.path().join("index.jsonl"), "\n{\"nam\": 1}\n").unwrap();
+    let (status, _, stderr) = lvsd(&["replay-scenes", path]);
+    assert_eq!(status, 2);
+    assert!(
+        stderr.starts_with(&format!("lvsd: {path}/index.jsonl, line 2: ")),
+        "{stderr}"
+    );
+    fs::write(folder.path().join("index.jsonl"), "{\"name\": \"lost\"}\n").unwrap();
+    let (status, stdout, _) = lvsd(&["replay-scenes", path]);
+    assert_eq!(status, 1);
+    assert!(
+        stdout.starts_with(&format!(
+            "FAILED lost: cannot read {path}/lost.client.pcap: "
+        )),
+        "{stdout}"
+    );
+    assert!(stdout.ends_with("\n0 passed, 1 failed\n"));
+}
+
+#[test]
+fn a_changed_conversation_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("few.jsonl");
+    let setup = r#"{"proto": "tcp", "config": ["-A -t 10.0.0.1:80 -s rr", "-a -t 10.0.0.1:80 -r 10.2.0.1:80 -m"]}"#;
+    let line = |states: &str, out: &str| {
+        format!("{setup}\n{{\"seq\":\"c:S s:SA c:A\",\"states\":\"{states}\",\"out\":\"{out}\"}}\n")
+    };
+    let run = |text: String| {
+        fs::write(&file, text).unwrap();
+        lvsd(&["replay-states", file.to_str().unwrap()])
+    };
+    let right = "SYN_RECV 59|SYN_RECV 58|ESTABLISHED 899";
+    let (status, stdout, _) = run(line(right, "s c s"));
+    let expected = "ok few: c:S s:SA c:A\n1 passed, 0 failed\n";
+    assert_eq!((status, stdout.as_str()), (0, expected));
+    for (states, out, told) in [
+        (
+            right,
+            "s - s",
+            "packet 2 (s:SA): expected out `-`, came `c`",
+        ),
+        (
+            "SYN_RECV 59|ESTABLISHED 899|ESTABLISHED 899",
+            "s c s",
+            "packet 2 (s:SA): expected state `ESTABLISHED 899`, came `SYN_RECV 59`",
+        ),
+        (
+            "SYN_RECV 57|SYN_RECV 59|ESTABLISHED 899",
+            "s c s",
+            "packet 1 (c:S): expected state `SYN_RECV 57`, came `SYN_RECV 59`",
+        ),
+        (
+            "SYN_RECV 59",
+            "s c s",
+            "3 packets, but 1 states and 3 ways out",
+        ),
+    ] {
+        let (status, stdout, _) = run(line(states, out));
+        let expected = format!("FAILED few: c:S s:SA c:A: {told}\n0 passed, 1 failed\n");
+        assert_eq!((status, stdout), (1, expected));
+    }
+    for (text, told) in [
+        (String::new(), "empty; its first line has to be the set-up"),
+        (format!("{setup}\n{{}}\n"), ", line 2: missing field `seq`"),
+        ("{}\n".to_owned(), ", line 1: missing field `proto`"),
+    ] {
+        let (status, _, stderr) = run(text);
+        assert_eq!(status, 2);
+        assert!(stderr.contains(told), "{stderr}");
+    }
+}
