@@ -1,7 +1,7 @@
 //! A service as an operator defines it, in the form it has on the wire.
 
 use crate::{flags, wire};
-use lvs_core::{Family, SchedFlags, ServiceKey, ServiceSpec};
+use lvs_core::{Engine, Family, SchedFlags, ServiceKey, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -86,7 +86,7 @@ impl Service {
         }
     }
 
-    /// The same for the director, which knows no persistence engines.
+    /// The same for the director; an engine that does not exist is left out.
     #[must_use]
     pub fn spec(&self) -> ServiceSpec<'_> {
         let whole = Netmask::whole(self.key.family());
@@ -99,6 +99,7 @@ impl Service {
                 netmask: p.netmask.unwrap_or(whole).bits(),
             }),
             one_packet: self.one_packet,
+            engine: self.engine.as_deref().and_then(Engine::from_name),
         }
     }
 }
@@ -122,7 +123,7 @@ impl From<&ServiceSpec<'_>> for Service {
             flags: spec.flags,
             persistence,
             one_packet: spec.one_packet,
-            engine: None,
+            engine: spec.engine.map(|engine| engine.name().to_owned()),
         }
     }
 }

@@ -69,6 +69,12 @@ drop_reasons! {
     DestinationGone = "destination_gone",
     /// The connection table is full.
     TableFull = "table_full",
+    /// A packet that would have begun a connection was dropped by `drop_packet`.
+    DropPacket = "drop_packet",
+    /// A message of a service with the persistence engine `sip` that has no Call-ID.
+    NoCallId = "no_call_id",
+    /// A server's packet belongs to no connection; the server was told (`nat_icmp_send`).
+    UnknownReply = "unknown_reply",
     /// TTL or hop limit used up; the sender was told.
     TtlExpired = "ttl_expired",
     /// The packet exceeds the MTU of its way; the sender was told.

@@ -40,5 +40,5 @@ pub use destination::{DestinationSpec, MAX_WEIGHT, Thresholds};
 pub use drop_reason::DropReason;
 pub use flow::{Flow, Protocol};
 pub use method::{ForwardMethod, TunnelChecksum, TunnelKind, UnknownForwardMethod};
-pub use service::{Persistence, SchedFlags, ServiceKey, ServiceSpec};
+pub use service::{Engine, Persistence, SchedFlags, ServiceKey, ServiceSpec};
 pub use time::Tick;

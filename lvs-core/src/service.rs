@@ -74,6 +74,38 @@ pub struct Persistence {
     pub netmask: u32,
 }
 
+/// A persistence engine (`--pe`): what beside its address tells one client from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// The Call-ID of SIP over UDP (RFC 3261, 20.8): packets of a call stay together.
+    Sip,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Sip];
+
+    /// The name that ipvsadm knows it by.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+        }
+    }
+
+    /// The engine of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| engine.name() == name)
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// A virtual service as an operator defines it, without its destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceSpec<'a> {
@@ -87,6 +119,8 @@ pub struct ServiceSpec<'a> {
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`-o`), UDP and marks only.
     pub one_packet: bool,
+    /// What persistence goes by beside the client's address; of meaning with persistence only.
+    pub engine: Option<Engine>,
 }
 
 impl<'a> ServiceSpec<'a> {
@@ -103,6 +137,7 @@ impl<'a> ServiceSpec<'a> {
             },
             persistence: None,
             one_packet: false,
+            engine: None,
         }
     }
 }

@@ -79,6 +79,10 @@ pub mod sctp {
         "REJECTED",
         "CLOSED",
     ];
+    /// An INIT was seen.
+    pub const INIT1: u8 = 1;
+    /// And another one.
+    pub const INIT: u8 = 2;
     /// The only active state.
     pub const ESTABLISHED: u8 = 8;
     /// Ended.

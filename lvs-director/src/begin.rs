@@ -1,68 +1,146 @@
 //! The first packet of a connection: find its service, ask the scheduler, make the entry (4.2).
 
-use crate::decide::{Decider, is_ftp_data};
-use crate::route::Routes;
-use crate::rules::{Destination, Service};
+use crate::decide::Decider;
+use crate::route::{Routes, Way};
+use crate::rules::{Destination, FTP_DATA, Service};
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, Inserted, NewConnection};
-use lvs_core::{DropReason, Endpoint, Protocol};
-use lvs_packet::answer::IcmpProblem;
+use lvs_core::{DropReason, Endpoint, Flow, Protocol, ServiceKey};
 use lvs_packet::{Frame, Packet};
 use lvs_sched::Request;
 use std::sync::Arc;
 
+/// What is asked for: which service, by whom, and with which mark.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'g> {
+    pub(crate) service: &'g Arc<Service>,
+    /// From the client to the virtual service, whatever the packet's own direction.
+    pub(crate) flow: Flow,
+    /// 0: the service was not found by a mark.
+    pub(crate) mark: u32,
+}
+
+/// What the scheduling step has made.
+pub(crate) enum Begun<'g> {
+    /// A connection. If another worker, or an earlier packet of this batch, was first, it is theirs.
+    Connection(Conn<'g>, &'g Arc<Destination>),
+    /// One-packet scheduling: no table has to hold it.
+    OnePacket(Endpoint, &'g Arc<Destination>),
+}
+
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// A packet that belongs to no connection.
     pub(crate) fn begin(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
-        if !self.may_begin(packet) || is_ftp_data(packet) {
+        if let Some(verdict) = self.refuse_reply(frame, packet) {
+            return verdict;
+        }
+        if !self.may_begin(packet) {
             return self.stranger(frame, packet);
         }
-        let rules = self.rules;
-        let Some(service) = rules.service_for(packet.flow.protocol, packet.flow.dst) else {
+        let Some(asked) = self.asked(packet, packet.flow) else {
             return self.stranger(frame, packet);
         };
-        let chosen = match service.persistence {
-            Some(persistence) => self.persistent(service, &persistence, packet),
-            None => self.pick(service, packet).map(|found| (found, None)),
-        };
-        let (destination, template) = match chosen {
-            Ok(chosen) => chosen,
-            Err(DropReason::NoDestination) => {
-                let problem = IcmpProblem::PortUnreachable;
-                return self.problem(frame, packet, problem, Some(DropReason::NoDestination));
+        if self.defence.drops_packet() {
+            return Verdict::Drop(DropReason::DropPacket);
+        }
+        if packet.flow.src.port == FTP_DATA {
+            return self.stranger(frame, packet);
+        }
+        match self.schedule(&asked, Some((frame, packet))) {
+            Ok(Begun::Connection(conn, destination)) => {
+                self.forward_request(frame, packet, conn, destination)
             }
-            Err(reason) => return Verdict::Drop(reason),
+            Ok(Begun::OnePacket(server, destination)) => {
+                self.only(frame, packet, server, destination)
+            }
+            Err(DropReason::NoDestination) => self.leave(frame, packet, &asked),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// The service of a flow (0.2): that of the packet's mark, or else that of its destination.
+    #[inline]
+    pub(crate) fn asked(&mut self, packet: &Packet, flow: Flow) -> Option<Asked<'g>> {
+        let rules = self.rules;
+        if rules.has_marks()
+            && let Some((service, mark)) = self.marked(packet)
+        {
+            return Some(Asked {
+                service,
+                flow,
+                mark,
+            });
+        }
+        let service = rules.service_for(flow.protocol, flow.dst)?;
+        Some(Asked {
+            service,
+            flow,
+            mark: 0,
+        })
+    }
+
+    /// The service of the mark that the packet itself carries.
+    #[cold]
+    pub(crate) fn marked(&mut self, packet: &Packet) -> Option<(&'g Arc<Service>, u32)> {
+        let rules = self.rules;
+        let marks = &rules.marks;
+        let local = marks.ask_for_local() && self.routes.way(packet.flow.dst.addr) == Way::Local;
+        let mark = marks.of(&packet.flow, self.routes.interface(), local);
+        let family = packet.family;
+        let service = rules.service(&ServiceKey::FwMark { family, mark })?;
+        Some((service, mark))
+    }
+
+    /// The scheduling step. `payload`: the packet, where an engine may look into it.
+    pub(crate) fn schedule(
+        &mut self,
+        asked: &Asked<'g>,
+        payload: Option<(&Frame<'_>, &Packet)>,
+    ) -> Result<Begun<'g>, DropReason> {
+        let Asked {
+            service,
+            flow,
+            mark,
+        } = *asked;
+        let (destination, template) = match service.persistence {
+            Some(persistence) => {
+                let (destination, template) = self.persistent(asked, &persistence, payload)?;
+                (destination, Some(template))
+            }
+            // It was found by FTP's rule, which is for persistent ones.
+            None if service.is_elsewhere(flow.dst.port) => return Err(DropReason::NoDestination),
+            None => (self.pick(service, &flow)?, None),
         };
-        let server = server_of(destination, service, packet.flow.dst.port);
-        if service.one_packet && packet.flow.protocol == Protocol::Udp {
-            return self.only(frame, packet, server, destination);
+        let server = server_of(destination, service, flow.dst.port);
+        if service.one_packet && flow.protocol == Protocol::Udp {
+            return Ok(Begun::OnePacket(server, destination));
         }
         let new = NewConnection {
-            protocol: packet.flow.protocol,
-            client: packet.flow.src,
-            virtual_endpoint: packet.flow.dst,
+            protocol: flow.protocol,
+            client: flow.src,
+            virtual_endpoint: flow.dst,
             destination: server,
             method: destination.spec.method,
             dest: destination.id,
+            mark,
             control: template.map(Conn::id),
             now: self.now,
             ..NewConnection::default()
         };
         match self.guard.insert(&new) {
             Ok(Inserted::New(conn)) => {
-                self.fresh.add(packet.flow.src);
+                self.fresh.add(flow.src);
                 destination.backend.opened(false);
                 if let Some(counters) = destination.counters.of(self.worker) {
                     counters.connection();
                 }
-                self.forward_request(frame, packet, conn, destination)
+                Ok(Begun::Connection(conn, destination))
             }
-            // Another worker, or an earlier packet of this batch, was first: its choice stands.
-            Ok(Inserted::Existing(conn)) => match rules.destination_of(conn.dest()) {
-                Some(destination) => self.forward_request(frame, packet, conn, destination),
-                None => Verdict::Drop(DropReason::DestinationGone),
+            Ok(Inserted::Existing(conn)) => match self.rules.destination_of(conn.dest()) {
+                Some(destination) => Ok(Begun::Connection(conn, destination)),
+                None => Err(DropReason::DestinationGone),
             },
-            Err(_) => Verdict::Drop(DropReason::TableFull),
+            Err(_) => Err(DropReason::TableFull),
         }
     }
 
@@ -70,9 +148,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     pub(crate) fn pick(
         &self,
         service: &Service,
-        packet: &Packet,
+        flow: &Flow,
     ) -> Result<&'g Arc<Destination>, DropReason> {
-        let request = Request::new(packet.flow.src, packet.flow.dst, self.now);
+        let request = Request::new(flow.src, flow.dst, self.now);
         let rules = self.rules;
         service
             .pool
@@ -81,8 +159,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             .ok_or(DropReason::NoDestination)
     }
 
-    /// One-packet scheduling (2.6): the connection begins and ends with the packet, and no table
-    /// has to hold it.
+    /// One-packet scheduling (2.6): the connection begins and ends with the packet.
     fn only(
         &mut self,
         frame: &mut Frame<'_>,

@@ -9,9 +9,6 @@ use lvs_core::{
     ServiceSpec, TunnelKind,
 };
 
-/// The port of FTP's commands.
-const FTP: u16 = 21;
-
 /// The longest persistence timeout, in seconds.
 const MAX_PERSISTENCE: u32 = 2_678_400;
 
@@ -31,7 +28,7 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
         ServiceKey::FwMark { mark: 0, .. } => {
             return Err(RuleError::Invalid("a firewall mark is 1 to 4294967295"));
         }
-        ServiceKey::FwMark { .. } => return Err(RuleError::Unsupported("a firewall-mark service")),
+        ServiceKey::FwMark { .. } => {}
     }
     if let Some(persistence) = spec.persistence {
         if !(1..=MAX_PERSISTENCE).contains(&persistence.timeout) {
@@ -43,15 +40,6 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
             return Err(RuleError::Invalid(
                 "an IPv6 persistence mask is 1 to 128 bits",
             ));
-        }
-        // Its template would be that of the data connections too, on ports of their own (2.5).
-        if let ServiceKey::Endpoint {
-            protocol: Protocol::Tcp,
-            vip,
-        } = spec.key
-            && vip.port == FTP
-        {
-            return Err(RuleError::Unsupported("persistence of an FTP service"));
         }
     }
     Ok(())

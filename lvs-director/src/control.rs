@@ -7,6 +7,7 @@ use crate::checks::{check_destination, check_service, unknown_scheduler};
 use crate::director::{Control, Director};
 use crate::error::RuleError;
 use crate::listing::total_of_service;
+use crate::marks::{MarkRule, Marks};
 use crate::plan;
 use crate::rules::{Destination, History, Rules, Service};
 use crate::settings::Setting;
@@ -104,6 +105,20 @@ impl Director {
         self.perform(&Operation::Zero(key.copied()))
     }
 
+    /// Gives packets their marks by these rules from now on. Connections are not touched.
+    ///
+    /// # Errors
+    /// [`RuleError::MixedMark`]; the rules are as they were.
+    pub fn set_marks(&self, rules: &[MarkRule]) -> Result<(), RuleError> {
+        self.perform(&Operation::SetMarks(rules.to_vec()))
+    }
+
+    /// The rules that give packets their marks.
+    #[must_use]
+    pub fn marks(&self) -> Vec<MarkRule> {
+        self.rules.load().marks.rules().to_vec()
+    }
+
     /// Performs all operations in their order, or none of them.
     ///
     /// # Errors
@@ -159,6 +174,8 @@ pub enum Operation<'a> {
     Flush,
     /// [`Director::zero`].
     Zero(Option<ServiceKey>),
+    /// [`Director::set_marks`].
+    SetMarks(Vec<MarkRule>),
 }
 
 /// A snapshot in the making. Each operation looks first and changes then, so that a refused one
@@ -196,6 +213,10 @@ impl<'a> Edit<'a> {
                 keys.iter().try_for_each(|key| self.delete_service(key))
             }
             Operation::Zero(key) => self.zero(key.as_ref()),
+            Operation::SetMarks(rules) => {
+                self.rules.marks = Arc::new(Marks::new(rules)?);
+                Ok(())
+            }
         }
     }
 
@@ -233,14 +254,23 @@ impl<'a> Edit<'a> {
             return Err(RuleError::ServiceExists(spec.key));
         }
         let pool = Pool::new(spec.scheduler, spec.flags).map_err(|_| unknown_scheduler(spec))?;
+        self.open_calls(spec);
         self.rules.put_service(Service {
             key: spec.key,
             persistence: spec.persistence,
             one_packet: spec.one_packet,
+            engine: spec.engine,
             pool,
             history: Arc::default(),
         });
         Ok(())
+    }
+
+    /// Room for what an engine remembers, before the first worker needs it.
+    fn open_calls(&self, spec: &ServiceSpec<'_>) {
+        if spec.engine.is_some() {
+            self.director.calls.open(self.director.table.capacity());
+        }
     }
 
     fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
@@ -252,6 +282,8 @@ impl<'a> Edit<'a> {
             .map_err(|error| refused(spec.scheduler, error))?;
         service.persistence = spec.persistence;
         service.one_packet = spec.one_packet;
+        service.engine = spec.engine;
+        self.open_calls(spec);
         self.rules.put_service(service);
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! The decision for one packet, in the order of IPVS's handlers (4.1, 4.2, 4.3): is it a reply of a
 //! connection, is it a request of one, may it begin one, and whose is it otherwise.
 
+use crate::calls::Calls;
+use crate::defence::Defence;
 use crate::fragments::{Datagram, Fragments};
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
@@ -12,7 +14,7 @@ use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
 use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
-use lvs_core::{DropReason, Protocol, Tick};
+use lvs_core::{DropReason, ForwardMethod, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) rules: &'g Rules,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) settings: &'a Settings,
+    pub(crate) defence: &'a Defence,
+    pub(crate) calls: &'a Calls,
     pub(crate) guard: &'g Guard<'g>,
     pub(crate) routes: &'a mut R,
     pub(crate) limit: &'a mut RateLimit,
@@ -111,12 +115,20 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     /// A packet from the client of a connection (4.2).
-    fn request(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
+    pub(crate) fn request(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        conn: Conn<'g>,
+    ) -> Verdict {
         let destination = self.rules.destination_of(conn.dest());
         if begins(packet) && self.is_reused(packet, conn, destination) {
             // It still counts with its destination when the scheduler looks (2.4, rule 6).
             conn.unlink(self.now);
             return self.begin(frame, packet);
+        }
+        if conn.method() == ForwardMethod::Bypass {
+            return self.forward_bypassed(frame, packet, conn);
         }
         let Some(destination) = destination.filter(|found| found.backend.is_available()) else {
             if self.settings.is_on(Setting::ExpireNodestConn) {
@@ -182,7 +194,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if let Some(counters) = destination.counters.of(self.worker) {
             counters.packet_in(packet.ip_len());
         }
-        self.advance(packet, conn, Direction::FromClient, destination);
+        self.advance(packet, conn, Direction::FromClient, Some(destination));
         let way = (conn.destination(), conn.method());
         let verdict = self.transmit(frame, packet, way, destination);
         conn.count_in_packet();
@@ -230,24 +242,28 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     fn count_reply(&self, packet: &Packet, conn: Conn<'g>) {
-        let Some(destination) = self.rules.destination_of(conn.dest()) else {
-            return;
-        };
-        if destination.backend.is_available()
+        let destination = self.rules.destination_of(conn.dest());
+        if let Some(destination) = destination
+            && destination.backend.is_available()
             && let Some(counters) = destination.counters.of(self.worker)
         {
             counters.packet_out(packet.ip_len());
         }
-        self.advance(packet, conn, Direction::FromServer, destination);
+        self.advance(
+            packet,
+            conn,
+            Direction::FromServer,
+            destination.map(|found| &**found),
+        );
     }
 
     /// Moves the state machine, and the counts of the destination with it (2.11).
-    fn advance(
+    pub(crate) fn advance(
         &self,
         packet: &Packet,
         conn: Conn<'g>,
         direction: Direction,
-        destination: &Destination,
+        destination: Option<&Destination>,
     ) {
         let event = match packet.kind {
             // It has no flags, and moves nothing.
@@ -257,10 +273,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             _ => Event::Sctp(packet.sctp_chunk),
         };
         let transition = conn.advance(direction, event, self.now, self.timeouts);
-        match transition.activity {
-            Some(Activity::Activated) => destination.backend.activated(),
-            Some(Activity::Deactivated) => destination.backend.deactivated(),
-            None => {}
+        match (transition.activity, destination) {
+            (Some(Activity::Activated), Some(destination)) => destination.backend.activated(),
+            (Some(Activity::Deactivated), Some(destination)) => destination.backend.deactivated(),
+            _ => {}
         }
         // A client that has proved to exist keeps its template even under attack (2.5).
         let proved = match packet.kind {
@@ -274,51 +290,6 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             && above.state() != template::ASSURED
         {
             above.set_state(template::ASSURED);
-        }
-    }
-
-    /// A packet that the director has no connection for and no service takes: the host's, unless
-    /// it was claimed from the host, or the host does not have the address.
-    pub(crate) fn stranger(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
-        let flow = packet.flow;
-        if self.rules.is_vip(flow.dst.addr) {
-            if self.routes.way(flow.dst.addr) != Way::Local {
-                return self.answer_for_vip(frame, packet);
-            }
-            // Only what a service of this port would take is kept from the host.
-            let claimed = packet.kind != Kind::IcmpEchoRequest
-                && self.rules.service_for(flow.protocol, flow.dst).is_some();
-            return if claimed {
-                Verdict::ToHost
-            } else {
-                Verdict::Pass
-            };
-        }
-        if packet.kind != Kind::IcmpEchoRequest && self.rules.is_server(flow.protocol, flow.src) {
-            // What is for the host itself (an answer to a health check) is not claimed.
-            let to_host = self.routes.way(flow.dst.addr) == Way::Local;
-            return if to_host {
-                Verdict::Pass
-            } else {
-                Verdict::ToHost
-            };
-        }
-        Verdict::Pass
-    }
-
-    /// What the host's stack would say for a VIP if it had it (3.7, last row).
-    fn answer_for_vip(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
-        match packet.kind {
-            Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => Verdict::Pass,
-            Kind::Tcp => match answer::tcp_reset(frame, packet) {
-                Ok(()) => Verdict::Answer(None),
-                Err(reason) => Verdict::Drop(reason),
-            },
-            Kind::IcmpEchoRequest => match answer::echo_reply(frame, packet) {
-                Ok(()) => Verdict::Answer(None),
-                Err(reason) => Verdict::Drop(reason),
-            },
-            _ => self.problem(frame, packet, IcmpProblem::PortUnreachable, None),
         }
     }
 
@@ -372,12 +343,4 @@ fn begins(packet: &Packet) -> bool {
         Kind::Sctp => packet.sctp_chunk == chunk::INIT,
         _ => false,
     }
-}
-
-/// The port from which FTP servers open data connections; such a packet is never scheduled (4.2).
-const FTP_DATA: u16 = 20;
-
-/// Whether the scheduling step leaves the packet alone whatever the rules.
-pub(crate) fn is_ftp_data(packet: &Packet) -> bool {
-    packet.flow.protocol == Protocol::Tcp && packet.flow.src.port == FTP_DATA
 }

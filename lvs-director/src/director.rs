@@ -1,5 +1,7 @@
 //! The director: one object, shared by the control plane, the workers and the collector.
 
+use crate::calls::Calls;
+use crate::defence::Defence;
 use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stats::{Drops, Estimator, Sharded};
@@ -40,6 +42,8 @@ pub struct Director {
     pub(crate) table: Arc<Table>,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) settings: Settings,
+    pub(crate) defence: Defence,
+    pub(crate) calls: Calls,
     pub(crate) rules: Arc<ArcSwap<Rules>>,
     pub(crate) control: Mutex<Control>,
     pub(crate) drops: Box<[Drops]>,
@@ -95,6 +99,8 @@ impl Director {
             table: Arc::new(table),
             timeouts: Arc::new(Timeouts::default()),
             settings: Settings::default(),
+            defence: Defence::default(),
+            calls: Calls::default(),
             sweep_asked: AtomicBool::new(false),
             sweep: AtomicUsize::new(NO_SWEEP),
             rules: Arc::new(ArcSwap::from_pointee(Rules::new())),

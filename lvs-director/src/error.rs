@@ -28,6 +28,13 @@ pub enum RuleError {
     /// A value that cannot be (`EINVAL`).
     #[error("{0}")]
     Invalid(&'static str),
+    /// A mark's rule that names addresses of both families, or another family than its own
+    /// (`EINVAL`).
+    #[error(
+        "the rule for mark {0} can match no packet: its addresses are of different families; \
+         write one rule for each family"
+    )]
+    MixedMark(u32),
     /// Something that this director does not do.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

@@ -2,8 +2,9 @@
 
 use crate::director::{Director, NO_SWEEP};
 use crate::rules::{Destination, Rules};
+use crate::settings::Setting;
 use lvs_conn::{Conn, ConnKind};
-use lvs_core::{Tick, state};
+use lvs_core::{ForwardMethod, Tick, state};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -14,7 +15,7 @@ impl Director {
         let rules = self.rules.load();
         self.end_abandoned(&rules, now);
         self.table
-            .collect(now, budget, &mut |conn| ended(&rules, conn))
+            .collect(now, budget, &mut |conn| self.ended(&rules, conn))
     }
 
     /// Ends connections whose destination is gone, some of the table at a time, if a deletion asked
@@ -31,7 +32,12 @@ impl Director {
         let mut handle = self.table.register();
         let next = self.table.scan_from(&mut handle, from, |conn| {
             let available = |found: &Arc<Destination>| found.backend.is_available();
-            if conn.children() > 0 || rules.destination_of(conn.dest()).is_some_and(available) {
+            // One that was bypassed has none and needs none.
+            let needs_none = conn.method() == ForwardMethod::Bypass;
+            if needs_none
+                || conn.children() > 0
+                || rules.destination_of(conn.dest()).is_some_and(available)
+            {
                 return;
             }
             // Its template goes with its last connection, assured or not.
@@ -42,6 +48,24 @@ impl Director {
             conn.unlink(now);
         });
         self.sweep.store(next.unwrap_or(NO_SWEEP), Relaxed);
+    }
+
+    /// A connection has ended: its destination has one less.
+    fn ended(&self, rules: &Rules, conn: &Conn<'_>) {
+        let destination = rules.destination_of(conn.dest());
+        if conn.kind() == ConnKind::Template {
+            if conn.mark() != 0 {
+                self.calls.forget(conn.mark());
+            }
+            if let Some(destination) = destination {
+                destination.templates.fetch_sub(1, Relaxed);
+            }
+        } else if let Some(destination) = destination
+            && conn.method() != ForwardMethod::Bypass
+        {
+            let active = state::is_active(conn.protocol(), conn.state());
+            destination.backend.closed(active);
+        }
     }
 
     /// Housekeeping of the rules, to be called about once a second.
@@ -65,7 +89,11 @@ impl Director {
     }
 
     /// Takes a sample for the rates, to be called every two seconds (IPVS 7.2).
+    /// Does nothing while `run_estimation` is off.
     pub fn estimate(&self) {
+        if !self.settings.is_on(Setting::RunEstimation) {
+            return;
+        }
         let totals = self.totals();
         self.control.lock().estimator.sample(totals);
         let rules = self.rules.load();
@@ -85,18 +113,5 @@ impl Director {
                     .sample(destination.counters.sum());
             }
         }
-    }
-}
-
-/// A connection has ended: its destination has one less.
-fn ended(rules: &Rules, conn: &Conn<'_>) {
-    if let Some(destination) = rules.destination_of(conn.dest()) {
-        if conn.kind() == ConnKind::Template {
-            destination.templates.fetch_sub(1, Relaxed);
-            return;
-        }
-        destination
-            .backend
-            .closed(state::is_active(conn.protocol(), conn.state()));
     }
 }

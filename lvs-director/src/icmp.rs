@@ -1,7 +1,10 @@
 //! ICMP errors that quote a packet of a connection (IPVS 3.6).
 
+use crate::begin::Begun;
 use crate::decide::Decider;
 use crate::route::{Routes, Way};
+use crate::rules::FTP_DATA;
+use crate::settings::Setting;
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, Direction};
 use lvs_core::{DropReason, ForwardMethod};
@@ -17,11 +20,42 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Err(_) => return Verdict::Pass,
         };
         match self.guard.lookup(&quoted.flow.reversed()) {
+            None if self.settings.is_on(Setting::ScheduleIcmp) => {
+                self.begin_by_error(frame, packet, &quoted)
+            }
             None => Verdict::Pass,
             Some(hit) if hit.direction == Direction::FromClient => {
                 self.error_for_server(frame, packet, &quoted, hit.conn)
             }
             Some(hit) => self.error_for_client(frame, packet, &quoted, hit.conn),
+        }
+    }
+
+    /// An error about a packet of a service that belongs to no connection begins one
+    /// (`schedule_icmp`): its client is where the quoted packet went. TCP's flags do not matter, and
+    /// the connection stays as it is made.
+    #[cold]
+    fn begin_by_error(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quoted: &Quoted,
+    ) -> Verdict {
+        let flow = quoted.flow.reversed();
+        let Some(asked) = self.asked(packet, flow) else {
+            return Verdict::Pass;
+        };
+        if self.defence.drops_packet() {
+            return Verdict::Drop(DropReason::DropPacket);
+        }
+        if flow.src.port == FTP_DATA {
+            return Verdict::Pass;
+        }
+        match self.schedule(&asked, None) {
+            Ok(Begun::Connection(conn, _)) => self.error_for_server(frame, packet, quoted, conn),
+            // It would end before the error is sent on.
+            Ok(Begun::OnePacket(..)) => Verdict::Drop(DropReason::NoDestination),
+            Err(reason) => Verdict::Drop(reason),
         }
     }
 
@@ -33,6 +67,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         quoted: &Quoted,
         conn: Conn<'g>,
     ) -> Verdict {
+        if conn.method() == ForwardMethod::Bypass {
+            conn.count_in_packet();
+            return self.send_on(frame, packet, conn.virtual_endpoint().addr);
+        }
         let Some(destination) = self.rules.destination_of(conn.dest()) else {
             return Verdict::Drop(DropReason::DestinationGone);
         };

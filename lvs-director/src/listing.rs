@@ -3,11 +3,11 @@
 //! Reading takes the control lock for moments only and never makes a worker wait.
 
 use crate::director::Director;
-use crate::rules::{Destination, Rules, Service};
+use crate::rules::{Destination, Rules, Service, is_ftp};
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use core::sync::atomic::Ordering::Relaxed;
 use lvs_conn::{Conn, ConnKind};
-use lvs_core::{Addr, Counters, Endpoint, Rates, ServiceKey, Tick};
+use lvs_core::{Addr, Counters, Endpoint, Engine, Family, Rates, ServiceKey, Tick};
 
 impl Director {
     /// All services with their destinations, in no particular order.
@@ -58,7 +58,7 @@ impl Director {
     ) -> Option<usize> {
         let mut handle = self.table.register();
         self.table.scan_from(&mut handle, from, |conn| {
-            each(&status_of_connection(conn, now));
+            each(&self.status_of_connection(conn, now));
         })
     }
 
@@ -90,10 +90,27 @@ impl Director {
             let ServiceKey::Endpoint { protocol, vip } = service.key else {
                 continue;
             };
+            if is_ftp(protocol, vip) {
+                claims
+                    .services
+                    .push((protocol, Endpoint { port: 0, ..vip }));
+            }
             // One of all ports takes packets only if it is persistent.
             if vip.port != 0 || service.persistence.is_some() {
                 claims.services.push((protocol, vip));
             }
+        }
+        if rules.has_marks() {
+            let has_service = |mark| {
+                [Family::V4, Family::V6]
+                    .map(|family| ServiceKey::FwMark { family, mark })
+                    .iter()
+                    .any(|key| rules.service(key).is_some())
+            };
+            let marks = rules.marks.rules().iter();
+            claims
+                .marks
+                .extend(marks.map(|rule| (rule.clone(), has_service(rule.mark))));
         }
         // Destinations that are gone count as long as connections hold them: their replies are
         // still translated.
@@ -101,6 +118,34 @@ impl Director {
         claims.services.sort_unstable();
         claims.replies.sort_unstable();
         claims
+    }
+
+    fn status_of_connection(&self, conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
+        /// The port of both ends that the kernel gives a template whose destination is gone.
+        const INVALID: u16 = 65535;
+        let template = conn.kind() == ConnKind::Template;
+        let (mut client, mut vip, mut server) =
+            (conn.client(), conn.virtual_endpoint(), conn.destination());
+        let kept = template.then(|| self.calls.read(conn.mark())).flatten();
+        let engine = kept.map(|(value, port)| {
+            // The ports of its key are a hash.
+            (client.port, vip.port) = (0, port);
+            (Engine::Sip, String::from_utf8_lossy(&value).into_owned())
+        });
+        if conn.is_invalid() {
+            (vip.port, server.port) = (INVALID, INVALID);
+        }
+        ConnectionStatus {
+            protocol: conn.protocol(),
+            client,
+            virtual_endpoint: vip,
+            destination: server,
+            method: conn.method(),
+            state: conn.state(),
+            expires: conn.expires_in(now) / Tick::PER_SECOND,
+            template,
+            engine,
+        }
     }
 }
 
@@ -122,6 +167,7 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
         flags: service.flags(),
         persistence: service.persistence,
         one_packet: service.one_packet,
+        engine: service.engine,
         counters,
         rates: service.history.lock().estimator.rates(),
         destinations: rules
@@ -141,28 +187,5 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
         overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),
-    }
-}
-
-fn status_of_connection(conn: &Conn<'_>, now: Tick) -> ConnectionStatus {
-    /// The port of both ends that the kernel gives a template whose destination is gone.
-    const INVALID: u16 = 65535;
-    let port = |endpoint: Endpoint| Endpoint {
-        port: if conn.is_invalid() {
-            INVALID
-        } else {
-            endpoint.port
-        },
-        ..endpoint
-    };
-    ConnectionStatus {
-        protocol: conn.protocol(),
-        client: conn.client(),
-        virtual_endpoint: port(conn.virtual_endpoint()),
-        destination: port(conn.destination()),
-        method: conn.method(),
-        state: conn.state(),
-        expires: conn.expires_in(now) / Tick::PER_SECOND,
-        template: conn.kind() == ConnKind::Template,
     }
 }

@@ -4,6 +4,7 @@
 use crate::checks::{check_destination, check_service};
 use crate::control::{Operation, Rule};
 use crate::error::RuleError;
+use crate::marks::Marks;
 use crate::rules::Rules;
 use hashbrown::{HashMap, HashSet};
 use lvs_core::{Endpoint, ServiceKey, ServiceSpec};
@@ -66,6 +67,9 @@ impl Outline<'_> {
                 }
             }
             Operation::Zero(None) => {}
+            Operation::SetMarks(rules) => {
+                Marks::new(rules)?;
+            }
             Operation::Zero(Some(key)) => {
                 self.existing(key)?;
             }
@@ -143,6 +147,7 @@ fn difference_of_service<'a>(
         flags: service.flags(),
         persistence: service.persistence,
         one_packet: service.one_packet,
+        engine: service.engine,
     };
     if running != rule.service {
         operations.push(Operation::EditService(rule.service));

@@ -33,4 +33,16 @@ pub trait Routes {
     /// The host's address on the side where the batch at hand came in, of the same family as
     /// `towards`: source of the errors that a router sends.
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr>;
+
+    /// The name of the interface where the batch at hand came in, for the rules of marks; empty:
+    /// not known.
+    fn interface(&self) -> &str {
+        ""
+    }
+
+    /// Whether the host takes a translated packet for an address of its own, and its answers come
+    /// back through the director. Where they do not, NAT to the host itself is dropped.
+    fn host_is_server(&self) -> bool {
+        false
+    }
 }

@@ -3,13 +3,16 @@
 //! The control plane clones the snapshot, edits the clone and publishes it; cloning shares all that
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
+use crate::marks::Marks;
 use crate::stats::{Estimator, Sharded};
 use ahash::RandomState;
+use core::hash::Hash;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Addr, Counters, DestinationSpec, Endpoint, Family, ForwardMethod, Persistence, Protocol,
-    SchedFlags, ServiceKey,
+    Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, Persistence,
+    Protocol, SchedFlags, ServiceKey,
 };
 use lvs_sched::{Backend, Pool};
 use parking_lot::Mutex;
@@ -20,6 +23,12 @@ use std::sync::atomic::AtomicU32;
 const BUCKETS: usize = 1024;
 /// Destinations are held in shared chunks of this many.
 const CHUNK: usize = 256;
+
+impl Kinds {
+    const fn any(self) -> bool {
+        self.all_ports > 0 || self.ftp > 0 || self.marks > 0
+    }
+}
 
 /// A destination as the workers see it. An edit makes a new one around the same shared parts.
 #[derive(Debug, Clone)]
@@ -38,22 +47,47 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// The endpoint from which replies come that have to be rewritten, if any have.
-    fn rewritten_server(&self) -> Option<(Protocol, Endpoint)> {
-        let ServiceKey::Endpoint { protocol, vip } = self.service else {
-            return None;
-        };
+    /// The endpoints from which replies come that have to be rewritten; port 0: from all.
+    fn rewritten_servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
+        const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
         let endpoint = self.spec.endpoint;
-        // A service of all ports keeps them.
-        let port = if endpoint.port == 0 || vip.port == 0 {
-            vip.port
-        } else {
-            endpoint.port
+        let (protocol, port) = match self.service {
+            // The data connections of FTP have ports of their own.
+            ServiceKey::Endpoint { protocol, vip } if is_ftp(protocol, vip) => (Some(protocol), 0),
+            // A service of all ports keeps them.
+            ServiceKey::Endpoint { protocol, vip } if endpoint.port == 0 || vip.port == 0 => {
+                (Some(protocol), vip.port)
+            }
+            ServiceKey::Endpoint { protocol, .. } => (Some(protocol), endpoint.port),
+            // So does a mark's, if it is persistent, which may change.
+            ServiceKey::FwMark { .. } => (None, 0),
         };
-        (self.spec.method == ForwardMethod::Masquerade)
-            .then_some((protocol, Endpoint { port, ..endpoint }))
+        let rewritten = self.spec.method == ForwardMethod::Masquerade;
+        ALL.into_iter()
+            .filter(move |found| rewritten && protocol.is_none_or(|only| only == *found))
+            .map(move |found| (found, Endpoint { port, ..endpoint }))
+    }
+
+    /// The same with the port that the destination was given, if any (IPVS 0.3).
+    fn real_servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
+        let endpoint = self.spec.endpoint;
+        self.rewritten_servers()
+            .filter(move |_| endpoint.port != 0)
+            .map(move |(protocol, _)| (protocol, endpoint))
     }
 }
+
+/// Whether a service is that of FTP's commands.
+pub(crate) fn is_ftp(protocol: Protocol, vip: Endpoint) -> bool {
+    protocol == Protocol::Tcp && vip.port == FTP
+}
+
+/// The port of FTP's commands.
+pub(crate) const FTP: u16 = 21;
+/// The port from which FTP servers open data connections.
+pub(crate) const FTP_DATA: u16 = 20;
+/// Passive data connections go to ports from here on (the kernel's `ip_unprivileged_port_start`).
+const UNPRIVILEGED: u16 = 1024;
 
 /// What the control plane remembers of an object's counters.
 #[derive(Debug, Default)]
@@ -71,6 +105,7 @@ pub(crate) struct Service {
     pub(crate) key: ServiceKey,
     pub(crate) persistence: Option<Persistence>,
     pub(crate) one_packet: bool,
+    pub(crate) engine: Option<Engine>,
     /// The destinations as the scheduler sees them, newest first; `Backend::id` is the index of
     /// the destination.
     pub(crate) pool: Pool,
@@ -91,6 +126,11 @@ impl Service {
         self.pool.flags()
     }
 
+    /// Whether the service is that of another port than this.
+    pub(crate) fn is_elsewhere(&self, port: u16) -> bool {
+        matches!(self.key, ServiceKey::Endpoint { vip, .. } if vip.port != port)
+    }
+
     /// Whether the service is that of this very port, and not of all.
     pub(crate) fn is_at(&self, port: u16) -> bool {
         matches!(self.key, ServiceKey::Endpoint { vip, .. } if vip.port == port)
@@ -107,10 +147,21 @@ pub(crate) struct Rules {
     vips: Arc<HashMap<Addr, u32, RandomState>>,
     /// Servers whose packets are kept from the host, with the number of destinations at each.
     servers: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
+    /// The endpoints of the destinations that translate, with the number of destinations at each.
+    real: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
+    /// What gives packets their marks.
+    pub(crate) marks: Arc<Marks>,
     /// Services of IPv4 and of IPv6.
     families: [usize; 2],
-    /// Services of all ports.
+    /// How many services there are of each kind that needs a look of its own.
+    kinds: Kinds,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Kinds {
     all_ports: usize,
+    ftp: usize,
+    marks: usize,
 }
 
 impl Rules {
@@ -122,8 +173,10 @@ impl Rules {
             hasher: RandomState::new(),
             vips: Arc::new(HashMap::with_hasher(RandomState::new())),
             servers: Arc::new(HashMap::with_hasher(RandomState::new())),
+            real: Arc::new(HashMap::with_hasher(RandomState::new())),
+            marks: Arc::default(),
             families: [0; 2],
-            all_ports: 0,
+            kinds: Kinds::default(),
         }
     }
 
@@ -155,19 +208,44 @@ impl Rules {
         self.service(&ServiceKey::Endpoint { protocol, vip })
     }
 
-    /// The service that takes a packet to `to` (IPVS 0.2): that of its port, or else a persistent
-    /// one of all ports. One of port 0 that is not persistent never takes anything (2.6).
+    /// The service that takes a packet to `to` (IPVS 0.2, steps 2 to 4): that of its port, that of
+    /// FTP's commands for what may be its data, or else a persistent one of all ports. One of port 0
+    /// that is not persistent never takes anything (2.6).
     pub(crate) fn service_for(&self, protocol: Protocol, to: Endpoint) -> Option<&Arc<Service>> {
         if to.port != 0
             && let Some(service) = self.service_at(protocol, to)
         {
             return Some(service);
         }
-        if self.all_ports == 0 {
+        if self.kinds.ftp > 0
+            && protocol == Protocol::Tcp
+            && (to.port == FTP_DATA || to.port >= UNPRIVILEGED)
+            && let Some(service) = self.service_at(protocol, Endpoint { port: FTP, ..to })
+        {
+            return Some(service);
+        }
+        if self.kinds.all_ports == 0 {
             return None;
         }
         self.service_at(protocol, Endpoint { port: 0, ..to })
             .filter(|service| service.persistence.is_some())
+    }
+
+    /// Whether packets to this endpoint are kept from the host: those of a service, and all of TCP
+    /// at an FTP service's address, whose data has ports that nobody knows before.
+    pub(crate) fn is_claimed(&self, protocol: Protocol, to: Endpoint) -> bool {
+        self.service_for(protocol, to).is_some()
+            || (self.kinds.ftp > 0
+                && protocol == Protocol::Tcp
+                && self
+                    .service_at(protocol, Endpoint { port: FTP, ..to })
+                    .is_some())
+    }
+
+    /// Whether a packet's mark matters.
+    #[inline]
+    pub(crate) const fn has_marks(&self) -> bool {
+        self.kinds.marks > 0
     }
 
     /// Whether some service listens at this address.
@@ -181,7 +259,12 @@ impl Rules {
     pub(crate) fn is_server(&self, protocol: Protocol, server: Endpoint) -> bool {
         let any_port = Endpoint { port: 0, ..server };
         self.servers.contains_key(&(protocol, server))
-            || (self.all_ports > 0 && self.servers.contains_key(&(protocol, any_port)))
+            || (self.kinds.any() && self.servers.contains_key(&(protocol, any_port)))
+    }
+
+    /// Whether a packet of this endpoint comes from a destination that translates (IPVS 4.3).
+    pub(crate) fn is_real_server(&self, protocol: Protocol, server: Endpoint) -> bool {
+        self.real.contains_key(&(protocol, server))
     }
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
@@ -263,20 +346,21 @@ impl Rules {
 
     fn count_key(&mut self, key: &ServiceKey, added: bool) {
         let [v4, v6] = &mut self.families;
-        let count = if key.family() == Family::V4 { v4 } else { v6 };
-        *count = count.saturating_add_signed(if added { 1 } else { -1 });
+        let services = if key.family() == Family::V4 { v4 } else { v6 };
+        *services = services.saturating_add_signed(if added { 1 } else { -1 });
+        let kind = match key {
+            ServiceKey::FwMark { .. } => Some(&mut self.kinds.marks),
+            ServiceKey::Endpoint { vip, .. } if vip.port == 0 => Some(&mut self.kinds.all_ports),
+            ServiceKey::Endpoint { protocol, vip } if is_ftp(*protocol, *vip) => {
+                Some(&mut self.kinds.ftp)
+            }
+            ServiceKey::Endpoint { .. } => None,
+        };
+        if let Some(kind) = kind {
+            *kind = kind.saturating_add_signed(if added { 1 } else { -1 });
+        }
         if let ServiceKey::Endpoint { vip, .. } = key {
-            if vip.port == 0 {
-                self.all_ports = self
-                    .all_ports
-                    .saturating_add_signed(if added { 1 } else { -1 });
-            }
-            let vips = Arc::make_mut(&mut self.vips);
-            let services = vips.entry(vip.addr).or_insert(0);
-            *services = services.saturating_add_signed(if added { 1 } else { -1 });
-            if *services == 0 {
-                vips.remove(&vip.addr);
-            }
+            count(Arc::make_mut(&mut self.vips), vip.addr, added);
         }
     }
 
@@ -297,14 +381,29 @@ impl Rules {
     }
 
     fn count_server(&mut self, destination: Option<&Destination>, added: bool) {
-        let Some(server) = destination.and_then(Destination::rewritten_server) else {
+        let Some(destination) = destination else {
             return;
         };
-        let servers = Arc::make_mut(&mut self.servers);
-        let count = servers.entry(server).or_insert(0);
-        *count = count.saturating_add_signed(if added { 1 } else { -1 });
-        if *count == 0 {
-            servers.remove(&server);
+        for server in destination.rewritten_servers() {
+            count(Arc::make_mut(&mut self.servers), server, added);
         }
+        for server in destination.real_servers() {
+            count(Arc::make_mut(&mut self.real), server, added);
+        }
+    }
+}
+
+/// Counts one more of a key, or one less.
+fn count<K: Eq + Hash>(counts: &mut HashMap<K, u32, RandomState>, key: K, added: bool) {
+    match counts.entry(key) {
+        Entry::Occupied(mut entry) if added => *entry.get_mut() += 1,
+        Entry::Occupied(entry) if *entry.get() <= 1 => {
+            entry.remove();
+        }
+        Entry::Occupied(mut entry) => *entry.get_mut() -= 1,
+        Entry::Vacant(entry) if added => {
+            entry.insert(1);
+        }
+        Entry::Vacant(_) => {}
     }
 }

@@ -1,8 +1,9 @@
 //! What the control plane shows: services and destinations with their counts.
 
+use crate::marks::MarkRule;
 use lvs_core::{
-    Counters, DestinationSpec, Endpoint, ForwardMethod, Persistence, Protocol, Rates, SchedFlags,
-    ServiceKey, state,
+    Counters, DestinationSpec, Endpoint, Engine, ForwardMethod, Persistence, Protocol, Rates,
+    SchedFlags, ServiceKey, state,
 };
 
 /// A service as it stands.
@@ -18,6 +19,8 @@ pub struct ServiceStatus {
     pub persistence: Option<Persistence>,
     /// One-packet scheduling.
     pub one_packet: bool,
+    /// Its persistence engine, if any.
+    pub engine: Option<Engine>,
     /// What has passed since it was added or last zeroed.
     pub counters: Counters,
     /// The same per second.
@@ -46,7 +49,7 @@ pub struct DestinationStatus {
 }
 
 /// A connection as a listing shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionStatus {
     /// The transport protocol; [`Protocol::Ip`] for a mark's template.
     pub protocol: Protocol,
@@ -64,6 +67,8 @@ pub struct ConnectionStatus {
     pub expires: u32,
     /// Whether this is a persistence template.
     pub template: bool,
+    /// The engine that told the clients of a template apart, and what by: a Call-ID.
+    pub engine: Option<(Engine, String)>,
 }
 
 impl ConnectionStatus {
@@ -89,4 +94,7 @@ pub struct Claims {
     pub services: Vec<(Protocol, Endpoint)>,
     /// Destinations whose replies are rewritten: packets from these belong to the director.
     pub replies: Vec<(Protocol, Endpoint)>,
+    /// The rules of marks, in order, each with whether its mark has a service. The last rule that
+    /// takes a packet decides whether it belongs to the director.
+    pub marks: Vec<(MarkRule, bool)>,
 }

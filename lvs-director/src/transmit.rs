@@ -3,6 +3,7 @@
 use crate::decide::Decider;
 use crate::route::{Route, Routes, Way};
 use crate::rules::Destination;
+use crate::settings::Setting;
 use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
 use lvs_core::{DropReason, Endpoint, Family, ForwardMethod};
@@ -22,9 +23,15 @@ impl<R: Routes> Decider<'_, '_, R> {
     ) -> Verdict {
         let route = match self.routes.way(server.addr) {
             Way::Forward(route) => route,
-            // The tap cannot hand the host a rewritten packet whose answers it would see.
+            // A tap cannot see the answers of a host that was handed a rewritten packet; and what
+            // comes from outside may not be sent to a loopback address (3.1).
             Way::Local if method == ForwardMethod::Masquerade => {
-                return Verdict::Drop(DropReason::LocalMasquerade);
+                let remote = self.routes.way(packet.flow.src.addr) != Way::Local;
+                if !self.routes.host_is_server() || (server.addr.is_loopback() && remote) {
+                    return Verdict::Drop(DropReason::LocalMasquerade);
+                }
+                nat::rewrite_destination(frame, packet, server);
+                return Verdict::ToHost;
             }
             Way::Local => return Verdict::ToHost,
             Way::Unreachable => {
@@ -85,7 +92,11 @@ impl<R: Routes> Decider<'_, '_, R> {
             return Verdict::Drop(DropReason::TunnelMtu);
         }
         ttl::decrement(frame, packet);
-        if let Some(verdict) = self.too_big(frame, packet, mtu, Some(packet)) {
+        // Without it the outer packet is cut on its way (3.4).
+        let pmtu_disc = self.settings.is_on(Setting::PmtuDisc);
+        if (pmtu_disc || packet.family == Family::V6)
+            && let Some(verdict) = self.too_big(frame, packet, mtu, Some(packet))
+        {
             return verdict;
         }
         let outer = Outer {
@@ -94,7 +105,7 @@ impl<R: Routes> Decider<'_, '_, R> {
             destination: server,
             options: tunnel::Options {
                 ident: self.identification.next(),
-                copy_df: true,
+                copy_df: pmtu_disc,
                 source_port: tunnel::gue_source_port(&packet.flow, self.identification.key()),
             },
         };

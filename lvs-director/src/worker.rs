@@ -131,6 +131,8 @@ impl Worker {
             rules,
             timeouts: &director.timeouts,
             settings: &director.settings,
+            defence: &director.defence,
+            calls: &director.calls,
             guard: &guard,
             routes,
             limit,

@@ -12,7 +12,7 @@ use lvs_core::{
     DestinationSpec, DropReason, ForwardMethod, Persistence, Protocol, ServiceKey, ServiceSpec,
     Thresholds,
 };
-use lvs_director::{RuleError, Setting, Verdict};
+use lvs_director::{Setting, Verdict};
 use lvs_packet::TcpFlags;
 
 const SYN: TcpFlags = TcpFlags::SYN;
@@ -153,7 +153,7 @@ fn expire_quiescent_template_moves_clients_from_weight_0() {
     site.director.edit_destination(&key, &spec).unwrap();
     assert_eq!(server(&mut site, "10.1.0.5:4001", VIP), first);
     let settings = site.director.settings();
-    settings.set(Setting::ExpireQuiescentTemplate, 1);
+    settings.set(Setting::ExpireQuiescentTemplate, 1).unwrap();
     assert_ne!(server(&mut site, "10.1.0.5:4002", VIP), first);
 }
 
@@ -237,17 +237,27 @@ fn a_service_of_all_ports_without_persistence_claims_nothing() {
 }
 
 #[test]
-fn persistence_of_ftp_is_refused() {
-    let site = Site::new();
-    let key = service(Protocol::Tcp, "10.0.0.1:21");
-    let refused = site.director.add_service(&persistent(key, 300));
-    assert!(matches!(refused, Err(RuleError::Unsupported(_))));
+fn ftps_data_goes_where_its_commands_went() {
+    let mut site = site("10.0.0.1:21", 21, 300);
+    let to = |site: &mut Site, client: &str, port: u16| {
+        let vip = format!("10.0.0.1:{port}");
+        let out = site.tcp(&format!("{client}:4000"), &vip, SYN);
+        matches!(out.verdict, Verdict::Forward(_)).then(|| out.packet().flow.dst.to_string())
+    };
+    assert_eq!(to(&mut site, "10.1.0.1", 21).unwrap(), "10.2.0.2:21");
+    assert_eq!(to(&mut site, "10.1.1.1", 2000).unwrap(), "10.2.0.1:2000");
+    assert_eq!(to(&mut site, "10.1.0.2", 20).unwrap(), "10.2.0.2:20");
+    assert_eq!(to(&mut site, "10.1.1.2", 21).unwrap(), "10.2.0.1:21");
+    assert_eq!(to(&mut site, "10.1.0.1", 1023), None);
 }
 
 #[test]
 fn expire_nodest_conn_ends_assured_templates_too() {
     let mut site = site(VIP, 80, 300);
-    site.director.settings().set(Setting::ExpireNodestConn, 1);
+    site.director
+        .settings()
+        .set(Setting::ExpireNodestConn, 1)
+        .unwrap();
     let first = server(&mut site, "10.1.0.5:4000", VIP);
     site.tcp("10.1.0.5:4000", VIP, ACK);
     assert!(templates(&site)[0].contains(" ASSURED "));

@@ -39,11 +39,17 @@ fn with_conn_reuse_mode_0_a_closed_connection_keeps_its_server() {
     let first = server(&mut site, CLIENT, SYN);
     server(&mut site, CLIENT, ACK);
     server(&mut site, CLIENT, RST);
-    site.director.settings().set(Setting::ConnReuseMode, 0);
+    site.director
+        .settings()
+        .set(Setting::ConnReuseMode, 0)
+        .unwrap();
     assert_eq!(server(&mut site, CLIENT, SYN), first);
     server(&mut site, CLIENT, ACK);
     server(&mut site, CLIENT, RST);
-    site.director.settings().set(Setting::ConnReuseMode, 1);
+    site.director
+        .settings()
+        .set(Setting::ConnReuseMode, 1)
+        .unwrap();
     assert_ne!(server(&mut site, CLIENT, SYN), first);
 }
 
@@ -54,7 +60,10 @@ fn conn_reuse_mode_2_takes_fin_wait_too() {
     let connections = |site: &Site| site.director.table().len();
     for (mode, after) in [(1, 1), (2, 2), (3, 2)] {
         let mut site = site(ForwardMethod::DirectRoute);
-        site.director.settings().set(Setting::ConnReuseMode, mode);
+        site.director
+            .settings()
+            .set(Setting::ConnReuseMode, mode)
+            .unwrap();
         for flags in [SYN, ACK, TcpFlags(0x11), SYN] {
             assert_eq!(
                 site.tcp(CLIENT, VIP, flags).verdict,
@@ -83,7 +92,10 @@ fn without_expire_nodest_conn_packets_of_a_deleted_server_are_dropped() {
 #[test]
 fn expire_nodest_conn_ends_the_connections_of_a_deleted_server() {
     let mut site = site(ForwardMethod::Masquerade);
-    site.director.settings().set(Setting::ExpireNodestConn, 1);
+    site.director
+        .settings()
+        .set(Setting::ExpireNodestConn, 1)
+        .unwrap();
     let first = server(&mut site, CLIENT, SYN).unwrap();
     let second = server(&mut site, "10.1.0.6:4000", SYN).unwrap();
     delete(&site, &first);
@@ -104,7 +116,10 @@ fn expire_nodest_conn_ends_the_connections_of_a_deleted_server() {
 #[test]
 fn with_expire_nodest_conn_a_syn_goes_to_another_server_at_once() {
     let mut site = site(ForwardMethod::Masquerade);
-    site.director.settings().set(Setting::ExpireNodestConn, 1);
+    site.director
+        .settings()
+        .set(Setting::ExpireNodestConn, 1)
+        .unwrap();
     let first = server(&mut site, CLIENT, SYN).unwrap();
     delete(&site, &first);
     let now = server(&mut site, CLIENT, SYN).unwrap();
@@ -121,7 +136,10 @@ fn with_expire_nodest_conn_a_syn_leaves_a_quiesced_server() {
     spec.weight = 0;
     site.director.edit_destination(&key, &spec).unwrap();
     assert_eq!(server(&mut site, CLIENT, SYN).as_ref(), Some(&first));
-    site.director.settings().set(Setting::ExpireNodestConn, 1);
+    site.director
+        .settings()
+        .set(Setting::ExpireNodestConn, 1)
+        .unwrap();
     assert_eq!(server(&mut site, CLIENT, ACK).as_ref(), Some(&first));
     assert_ne!(server(&mut site, CLIENT, SYN).as_ref(), Some(&first));
 }
@@ -130,7 +148,7 @@ fn with_expire_nodest_conn_a_syn_leaves_a_quiesced_server() {
 fn sloppy_tcp_takes_everything_but_a_reset() {
     let mut site = site(ForwardMethod::Masquerade);
     assert_eq!(server(&mut site, CLIENT, ACK), None);
-    site.director.settings().set(Setting::SloppyTcp, 1);
+    site.director.settings().set(Setting::SloppyTcp, 1).unwrap();
     assert_eq!(server(&mut site, CLIENT, RST), None);
     assert!(server(&mut site, CLIENT, ACK).is_some());
 }
@@ -187,7 +205,10 @@ fn sctp_begins_with_init() {
     );
     site.routes.local = vec![vip];
     assert_eq!(site.send(&sctp(CLIENT, VIP, 0)).verdict, Verdict::ToHost);
-    site.director.settings().set(Setting::SloppySctp, 1);
+    site.director
+        .settings()
+        .set(Setting::SloppySctp, 1)
+        .unwrap();
     assert_eq!(site.send(&sctp(CLIENT, VIP, 6)).verdict, Verdict::ToHost);
     let data = site.send(&sctp(CLIENT, VIP, 0)).verdict;
     assert_eq!(data, Verdict::Forward(SERVERS));

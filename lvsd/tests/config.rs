@@ -129,14 +129,6 @@ fn each_mistake_has_its_sentence_and_place() {
              add persistence = \"6m\"",
         ),
         (
-            report("[[service]]\nlisten = 'fwmark://7'"),
-            "t:2:10: a firewall-mark service is not supported in this version; remove it",
-        ),
-        (
-            report("[[service]]\nlisten = 'tcp://192.0.2.10:21'\npersistence = '6m'"),
-            "t:3:15: persistence of an FTP service is not supported in this version; remove it",
-        ),
-        (
             service("one_packet = true"),
             "t:3:14: `one_packet` is for UDP and firewall marks only; remove it",
         ),

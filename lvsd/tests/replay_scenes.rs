@@ -31,23 +31,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "fragments-dr-v6",
             "fragments-tun-v6",
             "fragments-gue-v6",
-        ],
-    ),
-    (
-        "the setting `schedule_icmp` is not supported",
-        &["icmp-schedule-v4", "icmp-schedule-v6"],
-    ),
-    (
-        "the setting `pmtu_disc` is not supported",
-        &["pmtu-disc-0-v4", "pmtu-disc-0-v6"],
-    ),
-    (
-        "the setting `nat_icmp_send` is not supported",
-        &[
-            "server-noconn-nat-icmp-send0-v4",
-            "server-noconn-nat-icmp-send0-v6",
-            "server-noconn-nat-icmp-send1-v4",
-            "server-noconn-nat-icmp-send1-v6",
+            "pmtu-disc-0-v4",
         ],
     ),
     ("expected icmp 3/", &["tun-pmtu-v4", "tun-unreach-v4"]),

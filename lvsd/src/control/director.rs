@@ -111,9 +111,10 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
 }
 
 fn spec(service: &Service) -> Result<ServiceSpec<'_>, Refusal> {
+    let spec = service.spec();
     match &service.engine {
-        Some(engine) => Err(refuse::no_engine(engine)),
-        None => Ok(service.spec()),
+        Some(engine) if spec.engine.is_none() => Err(refuse::no_engine(engine)),
+        _ => Ok(spec),
     }
 }
 
@@ -177,8 +178,8 @@ impl Backend for Rules {
                     method: found.method.into(),
                     state: Cow::Borrowed(found.state_name()),
                     expires: found.expires,
-                    engine: None,
-                    engine_data: None,
+                    engine: found.engine.as_ref().map(|(engine, _)| engine.to_string()),
+                    engine_data: found.engine.as_ref().map(|(_, data)| data.clone()),
                 });
             })?;
         }
@@ -218,6 +219,7 @@ fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
         flags: service.flags,
         persistence: service.persistence,
         one_packet: service.one_packet,
+        engine: service.engine,
     };
     let destinations = service.destinations.iter().map(|found| DestinationStatus {
         config: Destination::from(&found.spec),

@@ -5,6 +5,7 @@
 //! The MTU is 1500 on both sides. Nothing listens on the host: its stack answers what is left to it
 //! as a Linux without SCTP does.
 
+use super::trace::Side;
 use lvs_core::{Addr, Family};
 use lvs_director::{Route, Routes, Way};
 
@@ -14,8 +15,8 @@ const MTU: u32 = 1500;
 #[derive(Debug, Default)]
 pub(crate) struct Lab {
     hops: Vec<Addr>,
-    /// Whether the batch at hand came from the servers.
-    pub(crate) from_servers: bool,
+    /// From where the batch at hand came.
+    pub(crate) from: Side,
 }
 
 /// Where an address is.
@@ -108,6 +109,20 @@ impl Routes for Lab {
 
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr> {
         let [clients, servers] = host_addresses(towards.family());
-        Some(if self.from_servers { servers } else { clients })
+        Some(match self.from {
+            Side::Server => servers,
+            Side::Client => clients,
+        })
+    }
+
+    fn interface(&self) -> &str {
+        match self.from {
+            Side::Client => "d0",
+            Side::Server => "d1",
+        }
+    }
+
+    fn host_is_server(&self) -> bool {
+        true
     }
 }

@@ -5,6 +5,7 @@
 //! ([`super::host`]). Never: a socket, a clock.
 
 use super::host;
+use super::setup;
 use super::site::{NextHop, Site};
 use crate::control;
 use lvs_core::Tick;
@@ -104,6 +105,7 @@ impl Machine {
             if self.now.0 / Tick::PER_SECOND != (self.now.0.saturating_sub(STEP)) / Tick::PER_SECOND
             {
                 self.director.tick(self.now);
+                setup::defend(&self.director, self.now);
             }
         }
     }

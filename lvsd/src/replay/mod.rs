@@ -19,6 +19,7 @@ mod capture;
 mod host;
 mod lab;
 mod machine;
+mod nft;
 mod packets;
 mod player;
 pub mod scenes;

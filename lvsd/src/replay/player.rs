@@ -5,6 +5,7 @@
 
 use super::host;
 use super::lab::Lab;
+use super::nft;
 use super::packets::{self, HEADROOM};
 use super::setup::{self, Status};
 use super::tables;
@@ -48,23 +49,27 @@ impl fmt::Display for Difference {
 pub fn play(case: &Case) -> Result<(), Difference> {
     let at = |event, kind| move |what| Difference { event, kind, what };
     let mut player = Player::new().map_err(at(0, "set-up"))?;
-    for (name, value) in &case.sysctl {
+    // How connections are told to another director changes nothing in one.
+    let own = |(name, _): &(&String, &u32)| !name.starts_with("sync_");
+    for (name, value) in case.sysctl.iter().filter(own) {
         setup::set(&player.director, name, *value).map_err(at(0, "sysctl"))?;
     }
+    player.mark(&case.fwmark).map_err(at(0, "fwmark"))?;
     for line in &case.config {
         let status = player.command(line);
         if status.code != 0 {
             return Err(at(0, "config")(format!("`{line}`: {}", status.reason)));
         }
     }
-    if let Some(marks) = case.marks() {
-        let what = format!("{marks}, which a director in user space does not see");
-        return Err(at(0, "fwmark")(what));
-    }
     for (place, event) in case.events.iter().enumerate() {
         let (kind, outcome) = player.event(event);
         outcome.map_err(at(place + 1, kind))?;
-        player.moment();
+        // A listing comes before what an edit sets going in the background.
+        let next = case.events.get(place + 1);
+        let lists = matches!(next, Some(Event::Conns { .. } | Event::Check { .. }));
+        if !(lists && matches!(event, Event::Edit { .. })) {
+            player.moment();
+        }
     }
     Ok(())
 }
@@ -126,6 +131,15 @@ impl Player {
         })
     }
 
+    fn mark(&self, marks: &[(String, u32)]) -> Result<(), String> {
+        let rules = marks
+            .iter()
+            .map(|(expression, mark)| nft::rule(expression, *mark))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outcome = self.director.set_marks(&rules);
+        outcome.map_err(|error| error.to_string())
+    }
+
     fn command(&self, line: &str) -> Status {
         setup::command(&self.rules, line)
     }
@@ -147,6 +161,7 @@ impl Player {
             }
             if self.now.0.is_multiple_of(Tick::PER_SECOND) {
                 self.director.tick(self.now);
+                setup::defend(&self.director, self.now);
             }
         }
     }
@@ -188,7 +203,7 @@ impl Player {
                 to,
                 out,
             } => {
-                let outcome = self.packet(*id, *from, what);
+                let outcome = self.packet(*id, *from, what.as_deref());
                 let outcome = outcome.and_then(|(known, came)| match (out, to.as_deref()) {
                     (Some(out), _) => expect_words(out, &came),
                     (None, None) => expect_words(&[], &came),
@@ -214,7 +229,7 @@ impl Player {
                     outcome,
                 )
             }
-            Event::Edit { cmd, rc } => {
+            Event::Edit { cmd, rc, .. } => {
                 let status = self.command(cmd);
                 let outcome = if status.code == *rc {
                     Ok(())
@@ -242,14 +257,19 @@ impl Player {
         tables::compare_services(table, &tables::services(&self.director))
     }
 
-    fn packet(&mut self, id: u64, from: Side, what: &str) -> Result<(Known, Delivered), String> {
+    fn packet(
+        &mut self,
+        id: u64,
+        from: Side,
+        what: Option<&str>,
+    ) -> Result<(Known, Delivered), String> {
         let known = *self.known.get(&id).ok_or("no such connection")?;
         let came = match from {
-            Side::Client => self.request(id, known, Some(what), "")?,
+            Side::Client => self.request(id, known, what, "")?,
             Side::Server => {
                 let server = known.server.ok_or("the connection has no server")?;
                 let flow = (server, known.client);
-                self.send(known.transport, flow, Some(what), "", Side::Server)?
+                self.send(known.transport, flow, what, "", Side::Server)?
             }
         };
         Ok((known, came))
@@ -280,23 +300,54 @@ impl Player {
         from: Side,
     ) -> Result<Delivered, String> {
         let (mut buffer, length) = packets::make(transport, flow, what, payload)?;
-        let mut frames = [Frame::new(
-            &mut buffer,
-            HEADROOM,
-            length,
-            Offload::default(),
-        )];
-        let mut verdicts = [Verdict::Pass];
-        self.lab.from_servers = from == Side::Server;
-        self.worker
-            .process(self.now, &mut self.lab, &mut frames, &mut verdicts);
-        let ([frame], [verdict]) = (&mut frames, verdicts);
-        match verdict {
+        let mut frame = Frame::new(&mut buffer, HEADROOM, length, Offload::default());
+        self.lab.from = from;
+        match self.decide(&mut frame) {
             Verdict::Drop(reason) => Ok(Delivered::Nowhere(format!("dropped: {reason:?}"))),
-            Verdict::Answer(_) => came_back(frame, from),
-            Verdict::Forward(hop) => self.forwarded(frame, hop),
+            Verdict::Answer(_) => came_back(&frame, from),
+            Verdict::Forward(hop) => self.forwarded(&frame, hop),
             Verdict::ForwardSegments { .. } => Err("a packet to be cut".to_owned()),
-            Verdict::Pass | Verdict::ToHost => left_to_the_host(frame, from),
+            Verdict::Pass | Verdict::ToHost => self.left_to_the_host(&mut frame, from),
+        }
+    }
+
+    fn decide(&mut self, frame: &mut Frame<'_>) -> Verdict {
+        let mut verdicts = [Verdict::Pass];
+        let frames = core::slice::from_mut(frame);
+        self.worker
+            .process(self.now, &mut self.lab, frames, &mut verdicts);
+        let [verdict] = verdicts;
+        verdict
+    }
+
+    /// What the director's host makes of a packet that it has kept: its own are answered, others
+    /// forwarded. Its answers pass the director as a server's do.
+    fn left_to_the_host(&mut self, frame: &mut Frame<'_>, from: Side) -> Result<Delivered, String> {
+        let packet = packets::examine(frame)?;
+        let flow = packet.flow;
+        if Lab::is_host(flow.dst.addr) {
+            return match host::stack(frame, &packet) {
+                Ok(true) if from == Side::Client => self.answered_by_the_host(frame),
+                Ok(true) => came_back(frame, from),
+                Ok(false) => Ok(Delivered::Nowhere("left to the host".to_owned())),
+                Err(reason) => Ok(Delivered::Nowhere(format!("the host drops it: {reason:?}"))),
+            };
+        }
+        if Lab::is_client(flow.dst.addr) {
+            let words = format!("client {}", packets::describe(frame, &packet));
+            return Ok(Delivered::Client(flow.src, flow.dst, words));
+        }
+        if Lab::is_server(flow.dst.addr) {
+            return Ok(Delivered::Server(flow.dst));
+        }
+        Ok(Delivered::Nowhere("the host has no route".to_owned()))
+    }
+
+    fn answered_by_the_host(&mut self, frame: &mut Frame<'_>) -> Result<Delivered, String> {
+        match self.decide(frame) {
+            Verdict::Forward(_) | Verdict::Pass | Verdict::ToHost => came_back(frame, Side::Client),
+            Verdict::Drop(reason) => Ok(Delivered::Nowhere(format!("dropped: {reason:?}"))),
+            other => Err(format!("the host's answer became {other:?}")),
         }
     }
 
@@ -333,30 +384,11 @@ fn came_back(frame: &Frame<'_>, from: Side) -> Result<Delivered, String> {
             let words = format!("client {words}");
             Delivered::Client(packet.flow.src, packet.flow.dst, words)
         }
-        Side::Server => Delivered::Nowhere(format!("the server got {words}")),
+        Side::Server => {
+            let words = format!("server {words}");
+            Delivered::Client(packet.flow.src, packet.flow.dst, words)
+        }
     })
-}
-
-/// What the director's host makes of a packet that it has kept: its own are answered, others
-/// forwarded.
-fn left_to_the_host(frame: &mut Frame<'_>, from: Side) -> Result<Delivered, String> {
-    let packet = packets::examine(frame)?;
-    let flow = packet.flow;
-    if Lab::is_host(flow.dst.addr) {
-        return match host::stack(frame, &packet) {
-            Ok(true) => came_back(frame, from),
-            Ok(false) => Ok(Delivered::Nowhere("left to the host".to_owned())),
-            Err(reason) => Ok(Delivered::Nowhere(format!("the host drops it: {reason:?}"))),
-        };
-    }
-    if Lab::is_client(flow.dst.addr) {
-        let words = format!("client {}", packets::describe(frame, &packet));
-        return Ok(Delivered::Client(flow.src, flow.dst, words));
-    }
-    if Lab::is_server(flow.dst.addr) {
-        return Ok(Delivered::Server(flow.dst));
-    }
-    Ok(Delivered::Nowhere("the host has no route".to_owned()))
 }
 
 fn expect_server(server: &str, came: &Delivered) -> Result<(), String> {

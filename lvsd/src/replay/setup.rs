@@ -4,7 +4,8 @@
 
 use crate::control::{self, Backend};
 use lvs_api::Errno;
-use lvs_director::{Director, Setting, UnknownSetting};
+use lvs_core::Tick;
+use lvs_director::{Director, SettingError};
 use serde_json::Value;
 
 /// The exit status of ipvsadm when the kernel refuses.
@@ -60,18 +61,18 @@ pub(crate) fn run(rules: &control::Rules, line: &str) -> Result<(), String> {
 /// Gives a sysctl under `net.ipv4.vs` a value.
 ///
 /// # Errors
-/// A name that this director does not know.
+/// A name that this director does not know, or a value that it cannot have.
 pub(crate) fn set(director: &Director, name: &str, value: u32) -> Result<(), String> {
-    if name == "secure_tcp" {
-        // 1 and 2 depend on memory, which a replay does not run out of.
-        director.timeouts().set_secure_tcp(value == 3);
-        return Ok(());
-    }
-    let setting: Setting = name
-        .parse()
-        .map_err(|error: UnknownSetting| error.to_string())?;
-    director.settings().set(setting, value);
+    let set = |setting| director.settings().set(setting, value);
+    let outcome = name.parse().and_then(set);
+    outcome.map_err(|error: SettingError| error.to_string())?;
+    defend(director, Tick::default());
     Ok(())
+}
+
+/// What a director does each second, in a replay, which does not run out of memory.
+pub(crate) fn defend(director: &Director, now: Tick) {
+    director.defend(u64::MAX, now);
 }
 
 /// The same with a value as it stands in JSON: a number, or one in digits.

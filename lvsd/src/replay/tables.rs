@@ -17,7 +17,9 @@ pub(crate) fn services(director: &Director) -> Vec<ServiceRow> {
 
 fn service(status: &ServiceStatus) -> ServiceRow {
     let mut flags = Vec::new();
-    if status.one_packet {
+    // The kernel's list leaves it out for an address of IPv6.
+    let silent = matches!(status.key, ServiceKey::Endpoint { vip, .. } if !vip.addr.is_v4());
+    if status.one_packet && !silent {
         flags.push("ops".to_owned());
     }
     if let Some(persistence) = &status.persistence {
@@ -115,9 +117,13 @@ pub(crate) fn connections(director: &Director, now: Tick) -> Vec<Row> {
 
 fn connection(found: &ConnectionStatus) -> Row {
     let state = found.state_name();
+    let engine = found
+        .engine
+        .as_ref()
+        .map_or_else(String::new, |(engine, data)| format!(" {engine} {data}"));
     Row {
         words: format!(
-            "{} {} {} {} {state}",
+            "{} {} {} {} {state}{engine}",
             lower(found.protocol),
             found.client,
             found.virtual_endpoint,

@@ -92,8 +92,9 @@ pub enum Event {
         id: u64,
         /// From which side.
         from: Side,
-        /// TCP's flags.
-        what: String,
+        /// TCP's flags, or the name of SCTP's chunk; nothing for UDP.
+        #[serde(default)]
+        what: Option<String>,
         /// Where it came out: a server, or `client` with the VIP's address; `None`: nowhere.
         #[serde(default)]
         to: Option<String>,
@@ -107,6 +108,9 @@ pub enum Event {
         cmd: String,
         /// Its exit status.
         rc: u8,
+        /// What it said.
+        #[serde(default)]
+        err: Option<String>,
     },
     /// Time passed.
     Wait {
@@ -138,10 +142,11 @@ pub enum Transport {
 }
 
 /// Who sent a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The client.
+    #[default]
     Client,
     /// The server of the connection.
     Server,
@@ -194,14 +199,6 @@ pub fn read(file: &Path) -> Result<Vec<Case>, TraceError> {
             })
         })
         .collect()
-}
-
-impl Case {
-    /// The firewall marks in one sentence; `None` if there are none.
-    pub(crate) fn marks(&self) -> Option<String> {
-        let (expression, mark) = self.fwmark.first()?;
-        Some(format!("packets of `{expression}` carry the mark {mark}"))
-    }
 }
 
 /// A value of a difference, for people.
