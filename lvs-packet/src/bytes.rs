@@ -28,6 +28,11 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[inline]
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array(bytes, at).map(|field| u64::from_be_bytes(*field))
+}
+
+#[inline]
 pub(crate) fn set<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     if let Some(field) = array_mut(bytes, at) {
         *field = value;

@@ -3,6 +3,7 @@
 //! A [`Frame`] comes from a ring (or a test's array), is rewritten in place and goes to another
 //! ring. It never allocates and never moves to another buffer.
 
+use crate::parse::{ETHERNET_LEN, IPV4_LEN};
 use lvs_core::DropReason;
 
 /// A transport checksum that is still to be computed (`CHECKSUM_PARTIAL`): the field holds the sum
@@ -58,6 +59,16 @@ pub struct Frame<'a> {
     pub offload: Offload,
 }
 
+/// What [`Frame::open_front`] lends.
+pub(crate) struct Front<'a, const LENGTH: usize> {
+    /// The moved Ethernet header.
+    pub(crate) ethernet: &'a mut [u8; ETHERNET_LEN],
+    /// The room, of undefined content.
+    pub(crate) room: &'a mut [u8; LENGTH],
+    /// What follows it: as much as every IP header has.
+    pub(crate) inner: &'a [u8; IPV4_LEN],
+}
+
 impl<'a> Frame<'a> {
     /// The frame `buffer[start..start + len]`; cut to the buffer if it would not fit.
     #[must_use]
@@ -77,6 +88,19 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The bytes of the frame, which always are `Some`; to be asked for where a way out for `None`
+    /// is at hand, and cheaper than the empty slice that would stand for it.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<&[u8]> {
+        self.buffer.get(self.start..self.end)
+    }
+
+    /// The same, to be changed.
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut [u8]> {
+        self.buffer.get_mut(self.start..self.end)
     }
 
     /// The bytes of the frame, to be changed.
@@ -121,19 +145,23 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DropReason::NoHeadroom`] if there are fewer free bytes before the frame; the frame is
     /// unchanged.
+    #[inline]
     pub fn open_gap(&mut self, at: usize, length: usize) -> Result<(), DropReason> {
         if length > self.start || at > self.len() {
             return Err(DropReason::NoHeadroom);
         }
         let start = self.start - length;
-        let front = self.buffer.get(self.start..self.start + at);
-        if let Some(&untagged) = front.and_then(|front| <&[u8; 14]>::try_from(front).ok()) {
-            // Ethernet without tags, nearly always: through registers.
-            if let Some(to) = self
+        // Ethernet without tags, nearly always: through registers.
+        let untagged = match at {
+            14 => self.buffer.get(self.start..).and_then(<[u8]>::first_chunk),
+            _ => None,
+        };
+        if let Some(&untagged) = untagged {
+            let to: Option<&mut [u8; 14]> = self
                 .buffer
                 .get_mut(start..)
-                .and_then(<[u8]>::first_chunk_mut)
-            {
+                .and_then(<[u8]>::first_chunk_mut);
+            if let Some(to) = to {
                 *to = untagged;
             }
         } else {
@@ -146,6 +174,35 @@ impl<'a> Frame<'a> {
             partial.start = u16::try_from(moved).map_err(|_| DropReason::NoHeadroom)?;
         }
         Ok(())
+    }
+
+    /// Makes `LENGTH` bytes of room behind an Ethernet header without tags, and cuts the frame at
+    /// `end`: what [`Frame::set_len`] and [`Frame::open_gap`] do, for a length that the compiler
+    /// knows. `None`, and nothing changed, where there is no room, or something is left to be done
+    /// to the frame.
+    #[inline(always)]
+    pub(crate) fn open_front<const LENGTH: usize>(
+        &mut self,
+        end: usize,
+    ) -> Option<Front<'_, LENGTH>> {
+        let done = self.offload.checksum.is_none() && self.offload.segmentation.is_none();
+        if !done || end > self.len() {
+            return None;
+        }
+        let start = self.start.checked_sub(LENGTH)?;
+        let front = self.buffer.get_mut(start..)?;
+        let (ethernet, rest) = front.split_first_chunk_mut()?;
+        let (room, rest) = rest.split_first_chunk_mut()?;
+        let inner = rest.first_chunk()?;
+        // The old header ends where the room does.
+        *ethernet = *room.last_chunk()?;
+        self.end = self.start + end;
+        self.start = start;
+        Some(Front {
+            ethernet,
+            room,
+            inner,
+        })
     }
 
     /// Takes `length` bytes at `at` away by moving what stands before towards the end; the

@@ -6,6 +6,7 @@
 //!     |   the director decides
 //!     v                 v
 //!   nat, ttl, ethernet, tunnel, icmp   the frame goes on, rewritten in place
+//!   swift                              the same for plain packets, TTL and NAT at once
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
 //!   segment                            a frame that stands for several packets, cut into them
 //! ```
@@ -32,6 +33,7 @@ pub mod neighbour;
 mod packet;
 mod parse;
 pub mod segment;
+pub mod swift;
 pub mod ttl;
 pub mod tunnel;
 

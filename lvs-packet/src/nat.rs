@@ -24,6 +24,7 @@ use crate::checksum::{self, Delta};
 use crate::frame::{Frame, PartialChecksum};
 use crate::packet::{Fragment, Kind, Packet};
 use crate::parse::{IPV4_LEN, IPV6_LEN};
+use crate::swift;
 use lvs_core::{Endpoint, Family};
 
 const TCP_CHECKSUM: u16 = 16;
@@ -68,18 +69,24 @@ impl End {
 
 /// Sends the packet to `to`: a client's request on its way to a server. An endpoint of the other
 /// family, or a frame that is not `packet`, changes nothing.
+#[inline]
 pub fn rewrite_destination(frame: &mut Frame<'_>, packet: &Packet, to: Endpoint) {
-    rewrite(frame, packet, to, End::Destination);
+    if swift::rewrite::<false>(frame, packet, None, Some(to)).is_none() {
+        rewrite_any(frame, packet, to, End::Destination);
+    }
 }
 
 /// Lets the packet come from `from`: a server's reply on its way to the client. An endpoint of the
 /// other family, or a frame that is not `packet`, changes nothing.
 pub fn rewrite_source(frame: &mut Frame<'_>, packet: &Packet, from: Endpoint) {
-    rewrite(frame, packet, from, End::Source);
+    if swift::rewrite::<false>(frame, packet, Some(from), None).is_none() {
+        rewrite_any(frame, packet, from, End::Source);
+    }
 }
 
-#[inline(always)]
-fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
+/// The end of any packet.
+#[inline(never)]
+pub(crate) fn rewrite_any(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
     let old = match end {
         End::Source => packet.flow.src,
         End::Destination => packet.flow.dst,
@@ -107,7 +114,7 @@ fn rewrite(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
 }
 
 /// The address in the IP header, and the checksum of an IPv4 header.
-#[inline(always)]
+#[inline]
 fn rewrite_address(
     frame: &mut Frame<'_>,
     packet: &Packet,
@@ -135,7 +142,7 @@ fn rewrite_address(
 }
 
 /// Port and checksum of TCP or UDP.
-#[inline(always)]
+#[inline]
 fn internet(
     frame: &mut Frame<'_>,
     packet: &Packet,

@@ -29,9 +29,9 @@
 
 use crate::bytes::{array, length_field, set, set_u16};
 use crate::checksum;
-use crate::frame::Frame;
+use crate::frame::{Frame, Front};
 use crate::packet::Packet;
-use crate::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, number};
+use crate::parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, number};
 use lvs_core::{Addr, DropReason, Family, Flow, TunnelChecksum, TunnelKind};
 
 const UDP_LEN: usize = 8;
@@ -140,6 +140,76 @@ pub fn encapsulate(
     destination: Addr,
     options: &Options,
 ) -> Result<(), DropReason> {
+    if matches!(kind, TunnelKind::Ipip)
+        && ipip(frame, packet, source, destination, options).is_some()
+    {
+        return Ok(());
+    }
+    any(frame, packet, kind, source, destination, options)
+}
+
+/// IPIP of a packet that stands behind an Ethernet header without tags, nothing left to be done to
+/// it: nearly all. `None`, and nothing changed, for all others.
+#[inline(always)]
+fn ipip(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    source: Addr,
+    destination: Addr,
+    options: &Options,
+) -> Option<()> {
+    const L3: usize = ETHERNET_LEN;
+    let outer = destination.family();
+    if packet.ip() != L3 || !packet.is_ip() || source.family() != outer {
+        return None;
+    }
+    let end = packet.tail();
+    match outer {
+        Family::V4 => {
+            let length = u16::try_from(end - L3 + IPV4_LEN).ok()?;
+            let Front {
+                ethernet,
+                room,
+                inner,
+            } = frame.open_front(end)?;
+            let inner = Inner::of(inner, packet.family);
+            let protocol = inner.protocol();
+            set_u16(ethernet, L3 - 2, ETHERTYPE_IPV4);
+            outer_v4(
+                room,
+                length,
+                protocol,
+                &inner,
+                (source, destination),
+                options,
+            );
+        }
+        Family::V6 => {
+            let length = u16::try_from(end - L3).ok()?;
+            let Front {
+                ethernet,
+                room,
+                inner,
+            } = frame.open_front(end)?;
+            let inner = Inner::of(inner, packet.family);
+            let protocol = inner.protocol();
+            set_u16(ethernet, L3 - 2, ETHERTYPE_IPV6);
+            outer_v6(room, length, protocol, &inner, (source, destination));
+        }
+    }
+    Some(())
+}
+
+/// Any tunnel of any packet.
+#[inline(never)]
+fn any(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    kind: TunnelKind,
+    source: Addr,
+    destination: Addr,
+    options: &Options,
+) -> Result<(), DropReason> {
     if !packet.is_ip() {
         return Err(DropReason::BadVersion);
     }
@@ -160,21 +230,18 @@ pub fn encapsulate(
     if length > limit {
         return Err(DropReason::TooBig);
     }
-    let inner = Inner::read(frame.bytes(), packet)?;
+    // Both headers are at least as long as that of IPv4.
+    let inner = array(frame.bytes(), l3).ok_or(DropReason::Truncated)?;
+    let inner = Inner::of(inner, packet.family);
     frame.set_len(packet.tail())?;
     if frame.offload.checksum.is_some() {
         checksum::finish_partial(frame)?;
     }
     frame.open_gap(l3, gap)?;
-    let bytes = frame.bytes_mut();
-    let ethertype = match outer {
-        Family::V4 => ETHERTYPE_IPV4,
-        Family::V6 => ETHERTYPE_IPV6,
-    };
-    set_u16(bytes, l3 - 2, ethertype);
-    let Some((header, payload)) = bytes
-        .get_mut(l3..)
-        .and_then(|rest| rest.split_at_mut_checked(gap - between(kind)))
+    let Some((ethertype, rest)) = frame
+        .bytes_mut()
+        .get_mut(l3 - 2..)
+        .and_then(<[u8]>::split_first_chunk_mut)
     else {
         return Err(DropReason::Truncated);
     };
@@ -183,40 +250,33 @@ pub fn encapsulate(
         TunnelKind::Gue { .. } => number::UDP,
         TunnelKind::Gre { .. } => number::GRE,
     };
+    let (header, payload) = rest
+        .split_at_mut_checked(gap - between(kind))
+        .ok_or(DropReason::Truncated)?;
+    let ends = (source, destination);
     match outer {
         Family::V4 => {
-            let dont_fragment = options.copy_df && inner.dont_fragment;
-            let ident = if dont_fragment { 0 } else { options.ident };
-            let flags = if dont_fragment { 0x4000 } else { 0 };
-            let tos = inner.outer_tos();
-            let words = [
-                0x4500_0000 | (u32::from(tos) << 16) | u32::from(length_field(length)),
-                (u32::from(ident) << 16) | flags,
-                (u32::from(inner.ttl) << 24) | (u32::from(protocol) << 16),
-                source.low_word(),
-                destination.low_word(),
-            ];
-            outer_v4(header, words);
+            *ethertype = ETHERTYPE_IPV4.to_be_bytes();
+            let header = header.first_chunk_mut().ok_or(DropReason::Truncated)?;
+            outer_v4(
+                header,
+                length_field(length),
+                protocol,
+                &inner,
+                ends,
+                options,
+            );
         }
         Family::V6 => {
-            let [l0, l1] = length_field(length - IPV6_LEN).to_be_bytes();
-            let tos = inner.outer_tos();
-            set(
+            *ethertype = ETHERTYPE_IPV6.to_be_bytes();
+            let header = header.first_chunk_mut().ok_or(DropReason::Truncated)?;
+            outer_v6(
                 header,
-                0,
-                [
-                    0x60 | (tos >> 4),
-                    tos << 4,
-                    0,
-                    0,
-                    l0,
-                    l1,
-                    protocol,
-                    inner.ttl,
-                ],
+                length_field(length - IPV6_LEN),
+                protocol,
+                &inner,
+                ends,
             );
-            set(header, 8, source.v6_octets());
-            set(header, 24, destination.v6_octets());
         }
     }
     match kind {
@@ -236,21 +296,61 @@ pub fn encapsulate(
     Ok(())
 }
 
-/// Writes an IPv4 header of these words, the checksum not yet among them. It is computed from the
-/// values: what has just been written cannot be read back in other pieces at once.
-#[inline]
-fn outer_v4(header: &mut [u8], words: [u32; 5]) {
-    let checksum = checksum::of_words(words);
+/// Writes an outer IPv4 header. Its checksum is computed from the values: what has just been written
+/// cannot be read back in other pieces at once.
+#[inline(always)]
+fn outer_v4(
+    header: &mut [u8; IPV4_LEN],
+    length: u16,
+    protocol: u8,
+    inner: &Inner,
+    (source, destination): (Addr, Addr),
+    options: &Options,
+) {
+    let dont_fragment = options.copy_df && inner.dont_fragment;
+    let second = match dont_fragment {
+        true => 0x4000,
+        false => u32::from(options.ident) << 16,
+    };
+    let tos = u32::from(inner.outer_tos());
+    let words = [
+        0x4500_0000 | (tos << 16) | u32::from(length),
+        second,
+        (u32::from(inner.ttl) << 24) | (u32::from(protocol) << 16),
+        source.low_word(),
+        destination.low_word(),
+    ];
+    let checksum = u32::from(checksum::of_words(words));
     let [w0, w1, w2, w3, w4] = words;
-    for (at, word) in [
-        (0, w0),
-        (4, w1),
-        (8, w2 | u32::from(checksum)),
-        (12, w3),
-        (16, w4),
-    ] {
+    let words = [(0, w0), (4, w1), (8, w2 | checksum), (12, w3), (16, w4)];
+    for (at, word) in words {
         set(header, at, word.to_be_bytes());
     }
+}
+
+/// Writes an outer IPv6 header; `length` is that of its payload.
+#[inline(always)]
+fn outer_v6(
+    header: &mut [u8; IPV6_LEN],
+    length: u16,
+    protocol: u8,
+    inner: &Inner,
+    (source, destination): (Addr, Addr),
+) {
+    let (tos, [l0, l1]) = (inner.outer_tos(), length.to_be_bytes());
+    let first = [
+        0x60 | (tos >> 4),
+        tos << 4,
+        0,
+        0,
+        l0,
+        l1,
+        protocol,
+        inner.ttl,
+    ];
+    set(header, 0, first);
+    set(header, 8, source.v6_octets());
+    set(header, 24, destination.v6_octets());
 }
 
 /// What an outer header takes from the inner one.
@@ -262,18 +362,24 @@ struct Inner {
 }
 
 impl Inner {
+    /// From the first bytes of the inner header.
     #[inline(always)]
-    fn read(bytes: &[u8], packet: &Packet) -> Result<Self, DropReason> {
-        // Both headers are at least as long as that of IPv4.
-        let header: &[u8; IPV4_LEN] = array(bytes, packet.ip()).ok_or(DropReason::Truncated)?;
+    const fn of(header: &[u8; IPV4_LEN], family: Family) -> Self {
         let [b0, b1, _, _, _, _, b6, b7, b8, ..] = *header;
-        let v4 = packet.family == Family::V4;
-        Ok(Self {
-            v4,
-            tos: if v4 { b1 } else { (b0 << 4) | (b1 >> 4) },
-            ttl: if v4 { b8 } else { b7 },
-            dont_fragment: v4 && b6 & 0x40 != 0,
-        })
+        match family {
+            Family::V4 => Self {
+                v4: true,
+                tos: b1,
+                ttl: b8,
+                dont_fragment: b6 & 0x40 != 0,
+            },
+            Family::V6 => Self {
+                v4: false,
+                tos: (b0 << 4) | (b1 >> 4),
+                ttl: b7,
+                dont_fragment: false,
+            },
+        }
     }
 
     /// The protocol number under which a header carries it.

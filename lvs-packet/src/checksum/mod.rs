@@ -79,11 +79,28 @@ pub const fn add(a: u16, b: u16) -> u16 {
     sum + carry as u16
 }
 
+/// Adds two long sums.
+#[inline(always)]
+const fn wrap(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u64
+}
+
 /// Whether the checksum of an IPv4 header without options, in words, is true.
 #[inline(always)]
 pub(crate) fn words_are_true(words: [[u8; 4]; 5]) -> bool {
     let [a, b, c, d, e] = words.map(|word| u64::from(u32::from_ne_bytes(word)));
     fold(a + b + c + d + e) == 0xffff
+}
+
+/// The same of a header that was read in three words.
+#[inline(always)]
+pub(crate) const fn header_is_true(first: u64, second: u64, last: u32) -> bool {
+    // Words of 32 bits are as good as words of 16, and a sum of all ones in 16 bits is one that
+    // 2^16 - 1 divides: a multiplication tells, where folding takes a chain of additions.
+    const LOW: u64 = 0xffff_ffff;
+    let sum = (first >> 32) + (first & LOW) + (second >> 32) + (second & LOW) + last as u64;
+    sum != 0 && sum.is_multiple_of(0xffff)
 }
 
 /// The checksum of words in host order.
@@ -127,6 +144,43 @@ impl Delta {
         let removed = (!old.hi >> 32) + (!old.hi & LOW) + (!old.lo >> 32) + (!old.lo & LOW);
         let added = (new.hi >> 32) + (new.hi & LOW) + (new.lo >> 32) + (new.lo & LOW);
         Self(self.0 + removed + added)
+    }
+
+    /// Two octets changed. A sum is the same in every order of octets, if all words are read in the
+    /// same (RFC 1071, 2 B): the functions that are called native take octets as the machine does,
+    /// and spare it their exchange. They must not be mixed with the others.
+    #[inline(always)]
+    pub(crate) const fn native_word(self, old: [u8; 2], new: [u8; 2]) -> Self {
+        self.word(u16::from_ne_bytes(old), u16::from_ne_bytes(new))
+    }
+
+    /// Four octets changed.
+    #[inline(always)]
+    pub(crate) const fn native_long(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        Self(self.0 + (!u32::from_ne_bytes(old)) as u64 + u32::from_ne_bytes(new) as u64)
+    }
+
+    /// Sixteen octets changed.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
+    pub(crate) const fn native_longest(self, old: [u8; 16], new: [u8; 16]) -> Self {
+        let (old, new) = (!u128::from_ne_bytes(old), u128::from_ne_bytes(new));
+        let removed = wrap(old as u64, (old >> 64) as u64);
+        let added = wrap(new as u64, (new >> 64) as u64);
+        let sum = wrap(removed, added);
+        Self(self.0 + (sum >> 32) + (sum & 0xffff_ffff))
+    }
+
+    /// What else is added to the sum.
+    #[inline(always)]
+    pub(crate) const fn plus(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// The checksum after the changes, all of them native.
+    #[inline(always)]
+    pub(crate) const fn native_apply(self, checksum: [u8; 2]) -> [u8; 2] {
+        self.apply(u16::from_ne_bytes(checksum)).to_ne_bytes()
     }
 
     /// The checksum after the changes.

@@ -19,6 +19,7 @@
 
 mod ipv4;
 mod ipv6;
+mod plain;
 mod quoted;
 mod transport;
 
@@ -86,7 +87,17 @@ pub(crate) struct Network {
 /// # Errors
 /// What is malformed, by the rules of RFC 791, 8200, 9293, 768, 9260 and 792; a frame that is not
 /// IP is none of that but [`Kind::NotIp`].
+#[inline]
 pub fn parse(frame: &Frame<'_>) -> Result<Packet, DropReason> {
+    match frame.get().and_then(plain::parse) {
+        Some(packet) => Ok(packet),
+        None => general(frame),
+    }
+}
+
+/// Parses any frame.
+#[inline(never)]
+fn general(frame: &Frame<'_>) -> Result<Packet, DropReason> {
     let bytes = frame.bytes();
     let segmented = frame.offload.segmentation.is_some();
     match u16_at(bytes, 12).ok_or(DropReason::Truncated)? {
