@@ -377,6 +377,7 @@ impl<'a> Edit<'a> {
             counters: self.director.sharded(),
             templates: Arc::default(),
             history: Arc::default(),
+            path_mtu: Arc::default(),
             service_history: Arc::clone(&service.history),
         })
     }

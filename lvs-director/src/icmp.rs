@@ -14,6 +14,9 @@ use lvs_packet::{Frame, Packet, Quoted, icmp, ttl};
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     pub(crate) fn icmp_error(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
         let quoted = match lvs_packet::parse_quoted(frame, packet) {
+            Ok(outer) if let Some(verdict) = self.tunnel_error(frame, packet, &outer) => {
+                return verdict;
+            }
             Ok(quoted) if quoted.has_ports => quoted,
             Ok(_) => return Verdict::Pass,
             Err(reason) if self.rules.is_vip(packet.flow.dst.addr) => return Verdict::Drop(reason),

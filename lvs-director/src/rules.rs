@@ -4,6 +4,7 @@
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
 use crate::marks::Marks;
+use crate::path_mtu::PathMtu;
 use crate::stats::{Estimator, Sharded};
 use ahash::RandomState;
 use core::hash::Hash;
@@ -42,6 +43,8 @@ pub(crate) struct Destination {
     /// Persistence templates that name it.
     pub(crate) templates: Arc<AtomicU32>,
     pub(crate) history: Arc<Mutex<History>>,
+    /// What is known of the way to it, behind a tunnel.
+    pub(crate) path_mtu: Arc<PathMtu>,
     /// The history of the service object that it was added to.
     pub(crate) service_history: Arc<Mutex<ServiceHistory>>,
 }
@@ -151,6 +154,8 @@ pub(crate) struct Rules {
     real: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
     /// What gives packets their marks.
     pub(crate) marks: Arc<Marks>,
+    /// The indexes of destinations behind tunnels, by their addresses.
+    tunnels: Arc<HashMap<Addr, Vec<u32>, RandomState>>,
     /// Services of IPv4 and of IPv6.
     families: [usize; 2],
     /// How many services there are of each kind that needs a look of its own.
@@ -175,6 +180,7 @@ impl Rules {
             servers: Arc::new(HashMap::with_hasher(RandomState::new())),
             real: Arc::new(HashMap::with_hasher(RandomState::new())),
             marks: Arc::default(),
+            tunnels: Arc::new(HashMap::with_hasher(RandomState::new())),
             families: [0; 2],
             kinds: Kinds::default(),
         }
@@ -269,6 +275,15 @@ impl Rules {
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
         self.servers.keys().copied()
+    }
+
+    /// The destinations behind tunnels at an address.
+    pub(crate) fn tunnels_to(&self, addr: Addr) -> impl Iterator<Item = &Destination> {
+        let indexes = self.tunnels.get(&addr).map(Vec::as_slice);
+        indexes
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|index| self.destination(*index).map(|found| &**found))
     }
 
     /// The destination of an index, in service or still held by connections.
@@ -377,6 +392,25 @@ impl Rules {
             let new = slot.clone();
             self.count_server(old.as_deref(), false);
             self.count_server(new.as_deref(), true);
+            self.count_tunnel(old.as_deref(), false);
+            self.count_tunnel(new.as_deref(), true);
+        }
+    }
+
+    fn count_tunnel(&mut self, destination: Option<&Destination>, added: bool) {
+        let tunnelled = |found: &&Destination| found.spec.method == ForwardMethod::Tunnel;
+        let Some(destination) = destination.filter(tunnelled) else {
+            return;
+        };
+        let (addr, index) = (destination.spec.endpoint.addr, destination.id.index);
+        let tunnels = Arc::make_mut(&mut self.tunnels);
+        let there = tunnels.entry(addr).or_default();
+        there.retain(|known| *known != index);
+        if added {
+            there.push(index);
+        }
+        if there.is_empty() {
+            tunnels.remove(&addr);
         }
     }
 

@@ -34,7 +34,6 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "pmtu-disc-0-v4",
         ],
     ),
-    ("expected icmp 3/", &["tun-pmtu-v4", "tun-unreach-v4"]),
     (
         "the setting `sync_threshold`",
         &["sync-master-version0", "sync-master-version1"],

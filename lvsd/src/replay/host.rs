@@ -9,6 +9,9 @@ use lvs_core::{Addr, DropReason, Family};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, ttl};
 
+/// IPIP, IPv6 in something, GRE: a Linux that has these, but no such tunnel, says "port unreachable".
+const TUNNELS: [u8; 3] = [4, 41, 47];
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -90,6 +93,9 @@ pub(crate) fn stack(frame: &mut Frame<'_>, packet: &Packet) -> Result<bool, Drop
         Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => return Ok(false),
         Kind::Tcp => answer::tcp_reset(frame, packet)?,
         Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?,
+        Kind::OtherIp if TUNNELS.contains(&packet.protocol) => {
+            answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?;
+        }
         Kind::Sctp | Kind::OtherIp => {
             answer::icmp_error(frame, packet, unknown_protocol(host, packet), host)?;
         }

@@ -10,7 +10,7 @@ use super::site::{NextHop, Site};
 use crate::control;
 use lvs_core::Tick;
 use lvs_director::{Director, DirectorConfig, Verdict, Worker};
-use lvs_packet::{Frame, Offload, Packet, ethernet, parse};
+use lvs_packet::{Frame, Kind, Offload, Packet, ethernet, parse};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,12 +130,7 @@ impl Machine {
             Verdict::Drop(_) => {}
             Verdict::Answer(_) => became.sent.push(answered(side, frame)),
             Verdict::Forward(hop) => {
-                // Only a tunnel makes a frame longer.
-                let origin = if frame.len() > bytes.len() {
-                    Origin::Tunnelled
-                } else {
-                    Origin::Forwarded
-                };
+                let origin = origin(bytes, frame);
                 if let Some(hop) = self.site.hop(hop) {
                     became.sent.push(self.leave(hop, frame, origin));
                 }
@@ -186,6 +181,27 @@ impl Machine {
             bytes: frame.bytes().to_vec(),
             origin,
         }
+    }
+}
+
+/// Where a frame that goes to a next hop comes from. Only a tunnel makes one longer; and what is
+/// about the inside of a tunnel is from another sender than what it came from.
+fn origin(came: &[u8], goes: &Frame<'_>) -> Origin {
+    if goes.len() > came.len() {
+        return Origin::Tunnelled;
+    }
+    let mut came = came.to_vec();
+    let length = came.len();
+    let before = parse(&Frame::new(&mut came, 0, length, Offload::default()));
+    match (before, parse(goes)) {
+        (Ok(before), Ok(after))
+            if after.kind == Kind::IcmpError
+                && before.flow.src != after.flow.src
+                && before.flow.dst != after.flow.dst =>
+        {
+            Origin::Answer
+        }
+        _ => Origin::Forwarded,
     }
 }
 

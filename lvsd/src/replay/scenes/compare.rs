@@ -95,13 +95,21 @@ fn packet(kernel: &[&Side<'_>], ours: &[&Side<'_>]) -> Option<String> {
 fn frame(kernel: &[u8], kept: usize, ours: &mut [u8], origin: Origin) -> Option<String> {
     adopt(kernel, ours, origin);
     let both = kernel.iter().zip(ours.iter()).take(kept);
-    if let Some(at) = both.into_iter().position(|(a, b)| a != b) {
-        let byte = |bytes: &[u8]| bytes.get(at).copied().unwrap_or_default();
+    let different = both.enumerate().filter(|(_, (a, b))| a != b);
+    let told = |(at, (their, our)): (usize, (&u8, &u8))| {
+        let field = fields::name(kernel, at);
+        (
+            field.ends_with("checksum"),
+            format!("byte {at} ({field}): expected {their:#04x}, came {our:#04x}"),
+        )
+    };
+    let mut told = different.map(told);
+    if let Some((is_sum, first)) = told.next() {
+        // A checksum is only different because of something behind it.
+        let cause = told.find(|(sum, _)| is_sum && !sum);
+        let cause = cause.map_or_else(String::new, |(_, cause)| format!(", and {cause}"));
         return Some(format!(
-            "byte {at} ({}): expected {:#04x}, came {:#04x}; expected {}, came {}",
-            fields::name(kernel, at),
-            byte(kernel),
-            byte(ours),
+            "{first}{cause}; expected {}, came {}",
             fields::summary(kernel),
             fields::summary(ours),
         ));

@@ -1,0 +1,133 @@
+//! ICMP errors about the director's own tunnel packets (IPVS 3.6): a router between it and a server
+//! could not pass one on, and the client has to know.
+//!
+//! In: an ICMP error for the director itself. Out: an error for the client about the packet that was
+//! inside, or nothing; what was learned about the way stays. IPv4 only, outside and inside; of IPv6
+//! the kernel makes nothing.
+
+use crate::decide::Decider;
+use crate::route::{Routes, Way};
+use crate::rules::Destination;
+use crate::verdict::Verdict;
+use lvs_conn::Direction;
+use lvs_core::{DropReason, Family, TunnelKind};
+use lvs_packet::answer::{self, IcmpProblem};
+use lvs_packet::{Frame, Packet, Quoted, QuotedKind, checksum, parse_quoted_tunnel};
+
+/// What IPIP adds; the headers of GUE and GRE are not taken into account (3.6).
+const OUTER: u32 = 20;
+/// What no MTU is told below.
+const LEAST: u32 = 68;
+
+impl<R: Routes> Decider<'_, '_, R> {
+    /// The verdict on an error that quotes a packet of one of our tunnels; `None` if it quotes
+    /// another one.
+    #[cold]
+    pub(crate) fn tunnel_error(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        outer: &Quoted,
+    ) -> Option<Verdict> {
+        if outer.family != Family::V4 || !self.is_ours(outer) {
+            return None;
+        }
+        if self.routes.way(packet.flow.dst.addr) != Way::Local {
+            return None;
+        }
+        let inner = parse_quoted_tunnel(frame, outer).ok()?;
+        if inner.family != Family::V4 || !inner.has_ports {
+            return None;
+        }
+        let hit = self.guard.lookup(&inner.flow)?;
+        if hit.direction != Direction::FromClient {
+            return None;
+        }
+        if checksum::verify(frame, packet) == Some(false) {
+            return Some(Verdict::Drop(DropReason::BadIcmpChecksum));
+        }
+        let destination = self.rules.destination_of(hit.conn.dest());
+        let problem = match outer.mtu() {
+            None => IcmpProblem::Relayed {
+                icmp_type: outer.icmp_type,
+                icmp_code: outer.icmp_code,
+                icmp_info: outer.icmp_info,
+            },
+            Some(reported) => {
+                let mtu = self.learn(outer, reported, destination.map(|found| &**found));
+                if !inner.dont_fragment {
+                    return Some(Verdict::Pass);
+                }
+                let mtu = if mtu > LEAST + OUTER {
+                    mtu - OUTER
+                } else {
+                    mtu
+                };
+                IcmpProblem::TooBig { mtu }
+            }
+        };
+        if let Some(destination) = destination
+            && destination.backend.is_available()
+            && let Some(counters) = destination.counters.of(self.worker)
+        {
+            counters.packet_out(packet.ip_len());
+        }
+        Some(self.relay(frame, packet, &inner, problem))
+    }
+
+    /// Whether a packet that is quoted may come from one of our tunnels.
+    fn is_ours(&self, outer: &Quoted) -> bool {
+        match outer.kind {
+            QuotedKind::Ipv4 => true,
+            QuotedKind::Udp if outer.has_ports => self.tunnels_to(outer).any(|found| {
+                matches!(found.spec.tunnel, TunnelKind::Gue { port, .. } if port == outer.flow.dst.port)
+            }),
+            QuotedKind::Gre => self
+                .tunnels_to(outer)
+                .any(|found| matches!(found.spec.tunnel, TunnelKind::Gre { .. })),
+            _ => false,
+        }
+    }
+
+    /// The destinations behind tunnels at the address to which a quoted packet went.
+    fn tunnels_to(&self, outer: &Quoted) -> impl Iterator<Item = &Destination> {
+        self.rules.tunnels_to(outer.flow.dst.addr)
+    }
+
+    /// Remembers what a router reports, for all destinations at that address; gives the MTU that
+    /// the destination of the connection went by before.
+    fn learn(&mut self, outer: &Quoted, reported: u32, destination: Option<&Destination>) -> u32 {
+        let Way::Forward(route) = self.routes.way(outer.flow.dst.addr) else {
+            return reported;
+        };
+        let mut told = reported;
+        let now = self.now;
+        for found in self.rules.tunnels_to(outer.flow.dst.addr) {
+            let before = found.path_mtu.report(reported, route.mtu, now);
+            if destination.is_some_and(|destination| destination.id == found.id) {
+                told = before;
+            }
+        }
+        told
+    }
+
+    /// Turns the error into one about the packet inside, for the sender of that.
+    fn relay(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        inner: &Quoted,
+        problem: IcmpProblem,
+    ) -> Verdict {
+        let Way::Forward(route) = self.routes.way(inner.flow.src.addr) else {
+            return Verdict::Pass;
+        };
+        if !self.limit.allow(self.now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        match answer::relay_error(frame, packet, inner, problem, inner.flow.dst.addr) {
+            Ok(()) => Verdict::Forward(route.hop),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}
