@@ -17,6 +17,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Ok(outer) if let Some(verdict) = self.tunnel_error(frame, packet, &outer) => {
                 return verdict;
             }
+            // Here only for the tunnels of the other family's services.
+            Ok(_) if !self.rules.handles(packet.family) => return Verdict::Pass,
             Ok(quoted) if quoted.has_ports => quoted,
             Ok(_) => return Verdict::Pass,
             Err(reason) if self.rules.is_vip(packet.flow.dst.addr) => return Verdict::Drop(reason),

@@ -277,6 +277,11 @@ impl Rules {
         self.servers.keys().copied()
     }
 
+    /// Whether there are tunnels at all.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.tunnels.is_empty()
+    }
+
     /// The destinations behind tunnels at an address.
     pub(crate) fn tunnels_to(&self, addr: Addr) -> impl Iterator<Item = &Destination> {
         let indexes = self.tunnels.get(&addr).map(Vec::as_slice);

@@ -2,8 +2,8 @@
 //! could not pass one on, and the client has to know.
 //!
 //! In: an ICMP error for the director itself. Out: an error for the client about the packet that was
-//! inside, or nothing; what was learned about the way stays. IPv4 only, outside and inside; of IPv6
-//! the kernel makes nothing.
+//! inside, or nothing; what was learned about the way stays. IPv4 only: of IPv6 outside the kernel
+//! makes nothing, and of IPv6 inside it tells nobody.
 
 use crate::decide::Decider;
 use crate::route::{Routes, Way};
@@ -14,8 +14,6 @@ use lvs_core::{DropReason, Family, TunnelKind};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Frame, Packet, Quoted, QuotedKind, checksum, parse_quoted_tunnel};
 
-/// What IPIP adds; the headers of GUE and GRE are not taken into account (3.6).
-const OUTER: u32 = 20;
 /// What no MTU is told below.
 const LEAST: u32 = 68;
 
@@ -36,7 +34,16 @@ impl<R: Routes> Decider<'_, '_, R> {
             return None;
         }
         let inner = parse_quoted_tunnel(frame, outer).ok()?;
-        if inner.family != Family::V4 || !inner.has_ports {
+        if inner.family == Family::V6 {
+            // Nobody is told, but by GUE and GRE the way is known to be shorter.
+            if outer.kind != QuotedKind::Ipv4
+                && let Some(reported) = outer.mtu()
+            {
+                self.learn(outer, reported, None);
+            }
+            return None;
+        }
+        if !inner.has_ports {
             return None;
         }
         let hit = self.guard.lookup(&inner.flow)?;
@@ -58,12 +65,12 @@ impl<R: Routes> Decider<'_, '_, R> {
                 if !inner.dont_fragment {
                     return Some(Verdict::Pass);
                 }
-                let mtu = if mtu > LEAST + OUTER {
-                    mtu - OUTER
-                } else {
-                    mtu
-                };
-                IcmpProblem::TooBig { mtu }
+                // The headers outside, as they are quoted.
+                let added = u32::from(inner.l3.saturating_sub(outer.l3));
+                let less = mtu.saturating_sub(added);
+                IcmpProblem::TooBig {
+                    mtu: if less > LEAST { less } else { mtu },
+                }
             }
         };
         if let Some(destination) = destination

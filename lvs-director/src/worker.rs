@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
 use lvs_conn::{Handle, Hit};
 use lvs_core::{DropReason, Flow, Tick};
-use lvs_packet::{Frame, Packet};
+use lvs_packet::{Frame, Kind, Packet};
 use std::sync::Arc;
 
 /// Frames that are looked up together.
@@ -34,6 +34,12 @@ pub struct Worker {
     fragments: Fragments,
     identification: Identification,
     packets: [Option<Packet>; BATCH],
+}
+
+/// Whether a packet of a family without services may be about the tunnels of the other one.
+#[cold]
+fn is_for_tunnels(rules: &Rules, packet: &Packet) -> bool {
+    packet.kind == Kind::IcmpError && rules.has_tunnels()
 }
 
 impl Worker {
@@ -105,7 +111,9 @@ impl Worker {
         {
             *verdict = Verdict::Pass;
             match lvs_packet::parse(frame) {
-                Ok(parsed) if rules.handles(parsed.family) => *packet = Some(parsed),
+                Ok(parsed) if rules.handles(parsed.family) || is_for_tunnels(rules, &parsed) => {
+                    *packet = Some(parsed);
+                }
                 Ok(_) => *packet = None,
                 Err(reason) => {
                     *packet = None;

@@ -9,7 +9,8 @@ use lvs_core::{Addr, DropReason, Family};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, ttl};
 
-/// IPIP, IPv6 in something, GRE: a Linux that has these, but no such tunnel, says "port unreachable".
+/// IPIP, IPv6 in IPv4, GRE: a Linux that has these, but no such tunnel, says "port unreachable" of
+/// those over IPv4.
 const TUNNELS: [u8; 3] = [4, 41, 47];
 
 /// What became of a packet.
@@ -30,7 +31,12 @@ pub(crate) fn handle(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &P
         return Outcome::Nothing;
     }
     if site.is_local(destination) {
-        return match stack(frame, packet) {
+        // IPv6 says nothing from an address that is only routed to the host.
+        let from = match packet.family {
+            Family::V6 if !site.has(destination) => site.address(side, packet.flow.src.addr),
+            _ => Some(destination),
+        };
+        return match stack(frame, packet, from.unwrap_or(destination)) {
             Ok(true) => Outcome::Answer,
             Ok(false) | Err(_) => Outcome::Nothing,
         };
@@ -81,23 +87,27 @@ fn refuse(
 }
 
 /// What the host's stack makes of a packet for itself: true if the frame has become its answer.
+/// `from`: who says so, if it is an ICMP error.
 ///
 /// # Errors
 /// What may not be answered.
-pub(crate) fn stack(frame: &mut Frame<'_>, packet: &Packet) -> Result<bool, DropReason> {
-    let host = packet.flow.dst.addr;
+pub(crate) fn stack(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    from: Addr,
+) -> Result<bool, DropReason> {
     if packet.fragment != Fragment::None {
         return Ok(false);
     }
     match packet.kind {
         Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => return Ok(false),
         Kind::Tcp => answer::tcp_reset(frame, packet)?,
-        Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?,
-        Kind::OtherIp if TUNNELS.contains(&packet.protocol) => {
-            answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, host)?;
+        Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, from)?,
+        Kind::OtherIp if packet.family == Family::V4 && TUNNELS.contains(&packet.protocol) => {
+            answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, from)?;
         }
         Kind::Sctp | Kind::OtherIp => {
-            answer::icmp_error(frame, packet, unknown_protocol(host, packet), host)?;
+            answer::icmp_error(frame, packet, unknown_protocol(frame, packet), from)?;
         }
         Kind::IcmpEchoRequest => answer::echo_reply(frame, packet)?,
         _ => return Ok(false),
@@ -106,13 +116,40 @@ pub(crate) fn stack(frame: &mut Frame<'_>, packet: &Packet) -> Result<bool, Drop
 }
 
 /// "Protocol unreachable" (RFC 792), as where a kernel has no SCTP; IPv6 says "unrecognized next
-/// header" (RFC 4443, 3.4) and where the header begins that was not recognized.
-fn unknown_protocol(host: Addr, packet: &Packet) -> IcmpProblem {
-    let at = u32::from(packet.l4.saturating_sub(packet.l3));
-    let (icmp_type, icmp_code, icmp_info) = if host.is_v4() { (3, 2, 0) } else { (4, 1, at) };
+/// header" (RFC 4443, 3.4), and where that is said.
+fn unknown_protocol(frame: &Frame<'_>, packet: &Packet) -> IcmpProblem {
+    let (icmp_type, icmp_code, icmp_info) = match packet.family {
+        Family::V4 => (3, 2, 0),
+        Family::V6 => (4, 1, last_next_header(frame, packet)),
+    };
     IcmpProblem::Relayed {
         icmp_type,
         icmp_code,
         icmp_info,
     }
+}
+
+/// Where in an IPv6 packet the number of its transport protocol stands (RFC 8200, 4): in the fixed
+/// header, or at the start of the last extension header.
+fn last_next_header(frame: &Frame<'_>, packet: &Packet) -> u32 {
+    const IN_FIXED: usize = 6;
+    const FIXED: usize = 40;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    let l3 = usize::from(packet.l3);
+    let header = frame.bytes().get(l3..).unwrap_or_default();
+    let transport = usize::from(packet.l4) - l3;
+    let byte = |at: usize| header.get(at).copied().unwrap_or_default();
+    let (mut field, mut at) = (IN_FIXED, FIXED);
+    while at < transport {
+        let units = usize::from(byte(at + 1));
+        let length = match byte(field) {
+            FRAGMENT => 8,
+            AUTHENTICATION => (units + 2) * 4,
+            _ => (units + 1) * 8,
+        };
+        field = at;
+        at += length;
+    }
+    u32::try_from(field).unwrap_or(u32::MAX)
 }

@@ -326,7 +326,7 @@ impl Player {
         let packet = packets::examine(frame)?;
         let flow = packet.flow;
         if Lab::is_host(flow.dst.addr) {
-            return match host::stack(frame, &packet) {
+            return match host::stack(frame, &packet, packet.flow.dst.addr) {
                 Ok(true) if from == Side::Client => self.answered_by_the_host(frame),
                 Ok(true) => came_back(frame, from),
                 Ok(false) => Ok(Delivered::Nowhere("left to the host".to_owned())),

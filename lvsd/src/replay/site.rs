@@ -102,6 +102,12 @@ impl Site {
             || self.sides.iter().any(|side| side.addresses.contains(&addr))
     }
 
+    /// Whether an address stands on one of the host's interfaces, and is not only routed to it.
+    pub(crate) fn has(&self, addr: Addr) -> bool {
+        let single = Prefix::single(addr);
+        self.local.contains(&single) || self.sides.iter().any(|side| side.addresses.contains(&addr))
+    }
+
     /// The way to an address that is not the host's own.
     pub(crate) fn leg(&self, addr: Addr) -> Option<NextHop> {
         let holding = self.routes.iter().filter(|leg| leg.to.holds(addr));
