@@ -4,8 +4,8 @@
 //! connection to a Unix socket is too cheap to keep one open and find it closed when it is needed.
 
 use crate::{
-    Connection, DropCount, Info, Operation, Refusal, RefusalBody, Report, ServiceStatus,
-    SyncDaemon, Timeouts, Totals, Transaction, VERSION, VERSION_HEADER, key,
+    Connection, DropCount, Info, MarkRule, Operation, Refusal, RefusalBody, Report, ServiceStatus,
+    SyncDaemon, Sysctl, Timeouts, Totals, Transaction, VERSION, VERSION_HEADER, key,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -149,6 +149,22 @@ impl Client {
     /// See [`ClientError`].
     pub fn drops(&mut self) -> Result<Vec<DropCount>, ClientError> {
         self.get("/v1/drops")
+    }
+
+    /// The settings, in the order of their names.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn sysctl(&mut self) -> Result<Vec<Sysctl>, ClientError> {
+        self.get("/v1/sysctl")
+    }
+
+    /// The rules of firewall marks, in order.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn marks(&mut self) -> Result<Vec<MarkRule>, ClientError> {
+        self.get("/v1/marks")
     }
 
     /// The timeouts.

@@ -14,6 +14,8 @@
 //! | `GET /v1/drops` | | list of [`DropCount`] |
 //! | `GET /v1/daemons` | | list of [`SyncDaemon`] |
 //! | `GET /v1/timeouts`, `PUT /v1/timeouts` | [`Timeouts`] | [`Timeouts`] |
+//! | `GET /v1/sysctl`, `PUT /v1/sysctl` | object of names and values | list of [`Sysctl`] |
+//! | `GET /v1/marks`, `PUT /v1/marks` | list of [`MarkRule`], in order | the same |
 //! | `POST /v1/zero` (`?service=KEY`), `POST /v1/flush` | | empty |
 //! | `POST /v1/transaction` | [`Transaction`] | [`Report`] |
 //!
@@ -47,6 +49,7 @@ pub mod flags;
 pub mod key;
 mod operation;
 mod service;
+mod settings;
 mod status;
 mod wire;
 
@@ -55,6 +58,7 @@ pub use destination::{Destination, Method, Tunnel, TunnelChecksum};
 pub use error::{Errno, Refusal, RefusalBody};
 pub use operation::{Mode, Operation, Report, Transaction};
 pub use service::{Netmask, Persistence, Service};
+pub use settings::{MarkFamily, MarkRule, Sysctl};
 pub use status::{
     Connection, DestinationStatus, DropCount, Info, ServiceStatus, SyncDaemon, SyncRole, SyncStart,
     Timeouts, Totals,

@@ -1,6 +1,6 @@
 //! What can be asked of a director, and in what company.
 
-use crate::{Destination, Refusal, Service, SyncRole, SyncStart, Timeouts, wire};
+use crate::{Destination, MarkRule, Refusal, Service, SyncRole, SyncStart, Timeouts, wire};
 use lvs_core::{Endpoint, ServiceKey};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,18 @@ pub enum Operation {
     SetTimeouts {
         /// The new values.
         timeouts: Timeouts,
+    },
+    /// Give a setting another value.
+    SetSysctl {
+        /// Its name, without `net.ipv4.vs.`.
+        name: String,
+        /// The value.
+        value: u32,
+    },
+    /// Give packets their firewall marks by these rules, and no others.
+    SetMarks {
+        /// The rules, in order.
+        rules: Vec<MarkRule>,
     },
     /// Start a connection synchronisation daemon.
     StartDaemon {

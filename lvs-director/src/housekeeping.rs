@@ -74,6 +74,14 @@ impl Director {
         control.free_retired();
         let rules = self.rules.load();
         for service in rules.services() {
+            let expiration = match service.pool.scheduler_name() {
+                "lblc" => Some(Setting::LblcExpiration),
+                "lblcr" => Some(Setting::LblcrExpiration),
+                _ => None,
+            };
+            if let Some(setting) = expiration {
+                service.pool.expire_after(self.settings.get(setting));
+            }
             service.pool.tick(now);
         }
         let gone = control.trash.empty(now);

@@ -58,6 +58,17 @@ impl MarkRule {
         }
     }
 
+    /// Whether there can be a packet that it takes.
+    ///
+    /// # Errors
+    /// [`RuleError::MixedMark`]: its addresses are of different families.
+    pub fn check(&self) -> Result<(), RuleError> {
+        if self.is_torn() {
+            return Err(RuleError::MixedMark(self.mark));
+        }
+        Ok(())
+    }
+
     fn takes(&self, flow: &Flow, interface: &str) -> bool {
         let family = flow.dst.addr.family();
         self.family.is_none_or(|only| only == family)
@@ -218,9 +229,18 @@ impl FromStr for Addresses {
 }
 
 impl fmt::Display for Addresses {
+    /// One address, a prefix, or a range, whichever says it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
+        let bits = |addr: Addr| u128::from_be_bytes(addr.v6_octets());
+        let (first, last) = (bits(self.first), bits(self.last));
+        if first == last {
             return write!(f, "{}", self.first);
+        }
+        let rest = first ^ last;
+        if rest & rest.wrapping_add(1) == 0 && first & rest == 0 {
+            let whole = if self.first.is_v4() { 32 } else { 128 };
+            let length = whole - rest.count_ones();
+            return write!(f, "{}/{length}", self.first);
         }
         write!(f, "{}-{}", self.first, self.last)
     }
@@ -345,13 +365,11 @@ pub(crate) struct Marks {
 impl Marks {
     /// Takes rules that can be.
     pub(crate) fn new(rules: &[MarkRule]) -> Result<Self, RuleError> {
-        match rules.iter().find(|rule| rule.is_torn()) {
-            Some(rule) => Err(RuleError::MixedMark(rule.mark)),
-            None => Ok(Self {
-                rules: rules.into(),
-                ask_for_local: rules.iter().any(|rule| rule.local),
-            }),
-        }
+        rules.iter().try_for_each(MarkRule::check)?;
+        Ok(Self {
+            rules: rules.into(),
+            ask_for_local: rules.iter().any(|rule| rule.local),
+        })
     }
 
     pub(crate) fn rules(&self) -> &[MarkRule] {
@@ -386,12 +404,14 @@ mod tests {
     fn words_of_addresses() {
         let range = |word: &str| word.parse::<Addresses>().map(|found| found.to_string());
         for (word, shown) in [
-            ("10.1.2.3/16", "10.1.0.0-10.1.255.255"),
+            ("10.1.2.3/16", "10.1.0.0/16"),
             ("10.1.2.3/32", "10.1.2.3"),
-            ("0.0.0.0/0", "0.0.0.0-255.255.255.255"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("10.0.0.0-10.0.0.255", "10.0.0.0/24"),
+            ("10.0.0.1-10.0.0.2", "10.0.0.1-10.0.0.2"),
             ("10.0.0.1-10.0.0.9", "10.0.0.1-10.0.0.9"),
-            ("fd00::1/127", "fd00::-fd00::1"),
-            ("::/0", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("fd00::1/127", "fd00::/127"),
+            ("::/0", "::/0"),
             ("fd00::7", "fd00::7"),
         ] {
             assert_eq!(range(word).as_deref(), Ok(shown), "{word}");

@@ -91,9 +91,9 @@ settings! {
     /// Of no effect: packets of other protocols are the host's whatever it says.
     IgnoreTunneled = "ignore_tunneled", 0, 1;
     /// Seconds after which `lblc` forgets an address.
-    LblcExpiration = "lblc_expiration", 86_400, MOST / 256;
+    LblcExpiration = "lblc_expiration", 86_400, 7_776_000;
     /// Seconds after which `lblcr` forgets an address.
-    LblcrExpiration = "lblcr_expiration", 86_400, MOST / 256;
+    LblcrExpiration = "lblcr_expiration", 86_400, 7_776_000;
     /// A switch: a server's packet that belongs to no connection is answered with "port
     /// unreachable" (IPVS 4.3).
     NatIcmpSend = "nat_icmp_send", 0, 1;
@@ -114,6 +114,19 @@ settings! {
 }
 
 impl Setting {
+    /// Whether it can have this value.
+    ///
+    /// # Errors
+    /// [`SettingError::OutOfRange`].
+    pub fn check(self, value: u32) -> Result<(), SettingError> {
+        let setting = self;
+        if self.range().contains(&value) {
+            Ok(())
+        } else {
+            Err(SettingError::OutOfRange { setting, value })
+        }
+    }
+
     /// The values that it can have.
     #[must_use]
     pub const fn range(self) -> RangeInclusive<u32> {
@@ -204,9 +217,7 @@ impl Settings {
     /// # Errors
     /// [`SettingError::OutOfRange`]; the setting is as it was.
     pub fn set(&self, setting: Setting, value: u32) -> Result<(), SettingError> {
-        if !setting.range().contains(&value) {
-            return Err(SettingError::OutOfRange { setting, value });
-        }
+        setting.check(value)?;
         self.store(setting, value);
         Ok(())
     }

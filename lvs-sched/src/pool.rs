@@ -252,6 +252,12 @@ impl Pool {
         self.list.get(at)
     }
 
+    /// `lblc`, `lblcr`: has addresses be forgotten after so many idle seconds from now on, instead of
+    /// [`Options::cache_expiration`]; 90 days at the most. Nothing to do for the others.
+    pub fn expire_after(&self, seconds: u32) {
+        self.scheduler.expire_after(seconds);
+    }
+
     /// Housekeeping of `lblc` and `lblcr`: to be called about once a second by one thread, on the
     /// published pool. Nothing to do for the others.
     pub fn tick(&self, now: Tick) {

@@ -36,6 +36,11 @@ pub(crate) trait Scheduler: Send + Sync + Debug {
     /// The scheduler for the list after an edit; `None`: this one serves on.
     fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>>;
 
+    /// Has what is remembered of addresses expire after so many idle seconds.
+    fn expire_after(&self, seconds: u32) {
+        let _ = seconds;
+    }
+
     /// Housekeeping, about once a second.
     fn tick(&self, list: &List, now: Tick) {
         let _ = (list, now);

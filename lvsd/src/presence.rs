@@ -121,6 +121,7 @@ impl Presence {
 
         let set = ClaimSet {
             local_ports: Vec::new(),
+            marks: claims.marks,
             services: claims.services,
             replies: claims.replies,
             owned_vips: foreign,

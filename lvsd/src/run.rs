@@ -198,7 +198,9 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
             }
             Ok(()) = generations.changed() => presence.lock().follow(),
             _ = second.tick() => {
-                director.tick(clock::now());
+                let now = clock::now();
+                director.tick(now);
+                director.defend(free_pages(), now);
                 if seconds.is_multiple_of(2) {
                     director.estimate();
                 }
@@ -322,6 +324,14 @@ fn look_after_neighbours(
         .spawn(task)
         .map(drop)
         .map_err(system("cannot start a thread"))
+}
+
+/// Pages of 4 KiB that the host has free or as buffers, which defence goes by (IPVS 2.13).
+fn free_pages() -> u64 {
+    const PAGE: u64 = 4096;
+    let memory = rustix::system::sysinfo();
+    let bytes = u64::from(memory.mem_unit).saturating_mul(memory.freeram + memory.bufferram);
+    bytes / PAGE
 }
 
 /// Tells systemd, if it asked to be told.

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lvsd::config::{Config, ConfigError};
-use lvsd::control::{Memory, reload};
+use lvsd::control::{Backend, Memory, reload};
 
 const EXAMPLE: &str = include_str!("../lvsd.toml.example");
 
@@ -35,6 +35,38 @@ fn what_the_example_shows_as_default_is_the_default() {
         ..Config::default()
     };
     assert_eq!(plain, default);
+}
+
+#[test]
+fn marks_and_settings_are_read() {
+    let text = "[sysctl]\nsecure_tcp = 3\nsloppy_tcp = true\n[[mark]]\nmark = 7\n\
+                destination = ['10.5.0.0-10.5.255.255', '!10.5.0.9']\ndestination_port = [80, '8000-8080']\n\
+                interface = 'eth*'\n[[service]]\nlisten = 'fwmark://7'\npersistence = '1m'\n\
+                [[service.destination]]\naddress = '10.0.0.1'\nmethod = 'dr'";
+    let config = Config::parse("t", text).unwrap();
+    let value = |name| {
+        let all = config.sysctl.iter();
+        all.clone()
+            .find(|(found, _)| found.name() == name)
+            .unwrap()
+            .1
+    };
+    assert_eq!(
+        (
+            value("secure_tcp"),
+            value("sloppy_tcp"),
+            value("am_droprate")
+        ),
+        (3, 1, 10)
+    );
+    let rule = config.marks.first().unwrap();
+    assert_eq!(rule.destination, ["10.5.0.0/16", "!10.5.0.9"]);
+    assert_eq!(rule.destination_port, ["80", "8000-8080"]);
+    let memory = Memory::new();
+    assert_eq!(reload::apply(&config, &memory).unwrap(), 5);
+    assert_eq!(reload::apply(&config, &memory).unwrap(), 0);
+    assert_eq!(reload::apply(&Config::default(), &memory).unwrap(), 4);
+    assert_eq!(memory.marks(), []);
 }
 
 #[test]
@@ -127,6 +159,26 @@ fn each_mistake_has_its_sentence_and_place() {
             report("[[service]]\nlisten = 'tcp://192.0.2.10:0'"),
             "t:2:10: port 0 means every port, which only works with persistence; name a port, or \
              add persistence = \"6m\"",
+        ),
+        (
+            report("[sysctl]\ndrop_entry = 4\nslopy_tcp = 1"),
+            "t:2:14: `drop_entry` is out of range; it can be 0 to 3\nt:3:1: unknown key `slopy_tcp` in \
+             [sysctl]; did you mean `sloppy_tcp`?",
+        ),
+        (
+            report("[[mark]]\nmark = 7\nsource = '10.0.0.0/40'"),
+            "t:3:10: `source`: `10.0.0.0/40` is no address, prefix or range, such as 10.1.0.7, \
+             10.1.0.0/16, fd00::/8 or 10.1.0.1-10.1.0.9",
+        ),
+        (
+            report("[[mark]]\nmark = 7\nsource = '10.0.0.0/8'\ndestination = 'fd00::/8'"),
+            "t:1:1: the rule for mark 7 can match no packet: its addresses are of different \
+             families; write one rule for each family",
+        ),
+        (
+            service("persistence_engine = 'sip'\npersistence = '6m'"),
+            "t:3:22: the engine `sip` is for UDP: it would drop every packet of \
+             tcp://192.0.2.10:80; remove it",
         ),
         (
             service("one_packet = true"),

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lvs_api::{Client, ClientError, Connection, Errno, Method, Mode, Operation, Service};
+use lvs_api::{Client, ClientError, Connection, Errno, MarkRule, Method, Mode, Operation, Service};
 use lvs_api::{Transaction, key};
 use lvsd::control::{ControlSocket, Limits, Memory, serve_with};
 use std::borrow::Cow;
@@ -381,6 +381,63 @@ fn a_long_table_is_streamed_whole_and_in_order() {
     let broken_off: Result<(), Option<ClientError>> = broken_off;
     assert!(matches!(broken_off, Err(None)));
     assert_eq!(client.info().unwrap().connections, 10_000);
+}
+
+#[test]
+fn settings_and_marks_are_read_and_set() {
+    let server = Server::start(Limits::default());
+    let mut client = server.client();
+    let value = |client: &mut Client, name: &str| {
+        let all = client.sysctl().unwrap();
+        all.iter().find(|found| found.name == name).unwrap().value
+    };
+    assert_eq!(value(&mut client, "conn_reuse_mode"), 1);
+    let set = |name: &str, value| Operation::SetSysctl {
+        name: name.to_owned(),
+        value,
+    };
+    client.apply(set("expire_nodest_conn", 1)).unwrap();
+    assert_eq!(value(&mut client, "expire_nodest_conn"), 1);
+    let refused = client.apply(set("drop_entry", 9)).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("the setting `drop_entry` is 0 to 3, not 9"),
+        "{text}"
+    );
+    let refused = client.apply(set("drop_entries", 1)).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("there is no setting `drop_entries`"),
+        "{text}"
+    );
+
+    let rule = MarkRule {
+        mark: 7,
+        destination: vec!["10.5.0.0-10.5.255.255".to_owned(), "!10.5.0.9".to_owned()],
+        destination_port: vec!["80".to_owned()],
+        ..MarkRule::default()
+    };
+    let set = |rule: &MarkRule| Operation::SetMarks {
+        rules: vec![rule.clone()],
+    };
+    client.apply(set(&rule)).unwrap();
+    let found = client.marks().unwrap();
+    assert_eq!(
+        found.first().unwrap().destination,
+        ["10.5.0.0/16", "!10.5.0.9"]
+    );
+    client.apply(set(found.first().unwrap())).unwrap();
+    assert_eq!(client.marks().unwrap(), found);
+    let wrong = MarkRule {
+        source: vec!["10.5.0.0/33".to_owned()],
+        ..rule
+    };
+    let text = client.apply(set(&wrong)).unwrap_err().to_string();
+    assert!(
+        text.contains("the rule for mark 7: in `source`, `10.5.0.0/33` is no address"),
+        "{text}"
+    );
+    assert_eq!(client.marks().unwrap(), found);
 }
 
 #[test]

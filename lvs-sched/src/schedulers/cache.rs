@@ -106,11 +106,16 @@ pub(crate) struct Cache {
     free: FreeList,
     entries: AtomicU32,
     /// Ticks until an entry expires.
-    expiration: u32,
+    expiration: AtomicU32,
     /// When the timer last ran, with a bit above that says that it ever did.
     timer: AtomicU64,
     runs: AtomicU32,
     rover: AtomicU32,
+}
+
+/// A moment can be compared with one that is less than 99 days away.
+fn in_ticks(seconds: u32) -> u32 {
+    Tick::seconds(seconds.min(90 * 86_400))
 }
 
 /// A bucket that this thread holds.
@@ -147,16 +152,23 @@ impl Cache {
                 .collect(),
             free: FreeList::new(CAPACITY),
             entries: AtomicU32::new(0),
-            // A moment can be compared with one that is less than 99 days away.
-            expiration: Tick::seconds(expiration.min(90 * 86_400)),
+            expiration: AtomicU32::new(in_ticks(expiration)),
             timer: AtomicU64::new(0),
             runs: AtomicU32::new(1),
             rover: AtomicU32::new(0),
         }
     }
 
-    pub(crate) const fn expiration(&self) -> u32 {
-        self.expiration
+    pub(crate) fn expiration(&self) -> u32 {
+        self.expiration.load(Ordering::Relaxed)
+    }
+
+    /// Has entries expire after so many idle seconds from now on.
+    pub(crate) fn expire_after(&self, seconds: u32) {
+        let ticks = in_ticks(seconds);
+        if self.expiration() != ticks {
+            self.expiration.store(ticks, Ordering::Relaxed);
+        }
     }
 
     fn slot(&self, at: u32) -> Option<&Slot> {
@@ -218,7 +230,7 @@ impl Cache {
         let entries = self.entries.load(Ordering::Relaxed);
         if runs.is_multiple_of(FULL_CHECK) {
             for at in 0..self.buckets.len() {
-                self.shed(at, now, self.expiration, drop);
+                self.shed(at, now, self.expiration(), drop);
             }
             self.runs.store(1, Ordering::Relaxed);
         } else if entries <= MAX_ENTRIES {

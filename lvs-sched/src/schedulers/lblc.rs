@@ -128,6 +128,10 @@ impl Scheduler for Locality {
         }
     }
 
+    fn expire_after(&self, seconds: u32) {
+        self.cache.expire_after(seconds);
+    }
+
     fn tick(&self, _: &List, now: Tick) {
         self.cache.tick(now, |_| ());
     }

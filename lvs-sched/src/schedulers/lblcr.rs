@@ -202,6 +202,10 @@ impl Scheduler for Replication {
         }
     }
 
+    fn expire_after(&self, seconds: u32) {
+        self.memory.cache.expire_after(seconds);
+    }
+
     fn tick(&self, _: &List, now: Tick) {
         let memory = &self.memory;
         memory.cache.tick(now, |slot| memory.nodes.clear(slot));

@@ -28,13 +28,15 @@
 mod error;
 mod forms;
 mod kinds;
+mod marks;
 mod reader;
 mod rules;
 mod schema;
 
 pub use error::{ConfigError, Problem};
 
-use lvs_api::{Destination, Service, Timeouts};
+use lvs_api::{Destination, MarkRule, Service, Timeouts};
+use lvs_director::Setting;
 use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,10 @@ pub struct Config {
     pub capacity: usize,
     /// The timeouts that can be set; never 0.
     pub timeouts: Timeouts,
+    /// All settings under the kernel's names.
+    pub sysctl: Vec<(Setting, u32)>,
+    /// Which packets get a firewall mark.
+    pub marks: Vec<MarkRule>,
     /// The rules.
     pub services: Vec<Rule>,
 }
@@ -131,6 +137,8 @@ impl Default for Config {
                 tcp_fin: 120,
                 udp: 300,
             },
+            sysctl: marks::defaults(),
+            marks: Vec::new(),
             services: Vec::new(),
         }
     }

@@ -5,13 +5,12 @@ use super::forms::{persistence, server, tunnel};
 use super::kinds;
 use super::reader::{At, Fault, Section};
 use lvs_api::{Destination, Method, Persistence, Service, flags, key};
-use lvs_core::{Endpoint, Family, MAX_WEIGHT, Protocol, ServiceKey};
+use lvs_core::{Endpoint, Engine, Family, MAX_WEIGHT, Protocol, ServiceKey};
 use lvs_director::{Director, DirectorConfig, RuleError};
 use std::ops::Range;
 use std::sync::Arc;
 
 const LATER_SERVICE: &[(&str, &str)] = &[
-    ("persistence_engine", "persistence engines are"),
     ("check", "health checks are"),
     ("health", "health checks are"),
 ];
@@ -20,6 +19,8 @@ const LATER_DESTINATION: &[(&str, &str)] = &[
     ("check", "health checks are"),
     ("health", "health checks are"),
 ];
+
+const ENGINES: &[(&str, Engine)] = &[("sip", Engine::Sip)];
 
 const METHODS: &[(&str, Method)] = &[
     ("nat", Method::Nat),
@@ -87,6 +88,7 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
             .map_err(|why| Fault::new(format!("do not fit `{scheduler_name}`: {why}")))
     });
     let persistence = section.value("persistence", persistence);
+    let engine = section.value("persistence_engine", kinds::one_of(ENGINES));
     let one_packet = section.value("one_packet", kinds::switch);
     let destinations = section.sections("destination", "[[service.destination]]");
 
@@ -94,8 +96,12 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
         flags: flags.map(|at| at.value).unwrap_or_default(),
         persistence: persistence.as_ref().map(|at| at.value),
         one_packet: one_packet.as_ref().is_some_and(|at| at.value),
+        engine: engine.as_ref().map(|at| at.value.to_string()),
         ..Service::new(listen.value, scheduler_name)
     });
+    if let (Some(engine), Some(listen)) = (&engine, &listen) {
+        check_engine(&section, engine, listen, persistence.is_some());
+    }
     if let (Some(listen), Some(service)) = (&listen, &service) {
         let sound = check_service(
             &section,
@@ -124,6 +130,27 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
         service: service?,
         destinations: all,
     })
+}
+
+/// Whether there is something that an engine can work on.
+fn check_engine(
+    section: &Section<'_>,
+    engine: &At<Engine>,
+    listen: &At<ServiceKey>,
+    persistent: bool,
+) {
+    if !persistent {
+        let fault = Fault::new("`persistence_engine` without `persistence` does nothing");
+        section.fault(&engine.span, fault.help(r#"add persistence = "6m""#));
+    }
+    if matches!(listen.value, ServiceKey::Endpoint { protocol, .. } if protocol != Protocol::Udp) {
+        let fault = Fault::new(format!(
+            "the engine `{}` is for UDP: it would drop every packet of {}",
+            engine.value,
+            key::format(&listen.value)
+        ));
+        section.fault(&engine.span, fault.help("remove it"));
+    }
 }
 
 /// Whether the parts of a service fit together.

@@ -2,7 +2,7 @@
 
 use super::error::Problem;
 use super::reader::{Fault, Problems, Section};
-use super::{Config, Dataplane, LogLevel, kinds, rules};
+use super::{Config, Dataplane, LogLevel, kinds, marks, rules};
 use lvs_api::Timeouts;
 use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
@@ -75,6 +75,8 @@ fn top_level(mut top: Section<'_>) -> Config {
         Some(section) => timeouts(section, default.timeouts),
         None => default.timeouts,
     };
+    let sysctl = marks::sysctl(top.section("sysctl", "[sysctl]"));
+    let marks = marks::rules(&mut top);
     let services = rules::rules(&mut top);
     top.finish(LATER);
     Config {
@@ -85,6 +87,8 @@ fn top_level(mut top: Section<'_>) -> Config {
             .and_then(|at| usize::try_from(at.value).ok())
             .unwrap_or(default.capacity),
         timeouts,
+        sysctl,
+        marks,
         services,
     }
 }

@@ -1,7 +1,8 @@
 //! What the control plane needs of a director.
 
 use lvs_api::{
-    Connection, DropCount, Info, Operation, Refusal, ServiceStatus, SyncDaemon, Timeouts, Totals,
+    Connection, DropCount, Info, MarkRule, Operation, Refusal, ServiceStatus, SyncDaemon, Sysctl,
+    Timeouts, Totals,
 };
 use lvs_core::ServiceKey;
 
@@ -62,6 +63,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The drops by reason, reasons that never occurred included.
     fn drops(&self) -> Vec<DropCount>;
 
+    /// The settings, in the order of their names.
+    fn sysctl(&self) -> Vec<Sysctl>;
+
+    /// The rules of firewall marks, in order.
+    fn marks(&self) -> Vec<MarkRule>;
+
     /// The timeouts in force.
     fn timeouts(&self) -> Timeouts;
 
@@ -73,6 +80,7 @@ pub trait Backend: Send + Sync + 'static {
 pub mod refuse {
     use lvs_api::{Errno, Refusal, SyncRole, key};
     use lvs_core::{Endpoint, ServiceKey};
+    use lvs_director::SettingError;
 
     /// The service exists.
     #[must_use]
@@ -154,6 +162,16 @@ pub mod refuse {
             Errno::NoService,
             format!("no synchronisation {role:?} is running").to_lowercase(),
         )
+    }
+
+    /// There is no such setting, or it cannot have this value.
+    #[must_use]
+    pub fn setting(error: &SettingError) -> Refusal {
+        let errno = match error {
+            SettingError::Unknown(_) => Errno::NotFound,
+            _ => Errno::Invalid,
+        };
+        Refusal::new(errno, error.to_string())
     }
 
     /// Something that this director cannot do.

@@ -4,13 +4,14 @@
 //! the rules is called after each change, before the request is answered.
 
 use super::backend::{Backend, refuse};
+use super::marks;
 use crate::dataplane::{PortStatistics, clock};
 use lvs_api::{
-    Connection, Destination, DestinationStatus, DropCount, Errno, Info, Operation, Refusal,
-    Service, ServiceStatus, SyncDaemon, Timeouts, Totals,
+    Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkRule, Operation,
+    Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals,
 };
 use lvs_core::{ServiceKey, ServiceSpec};
-use lvs_director::{Director, RuleError};
+use lvs_director::{Director, RuleError, Setting};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +55,23 @@ impl Rules {
         self
     }
 
+    /// Does what is not a rule, and was found to be possible.
+    fn set(&self, operation: &Operation) {
+        match operation {
+            Operation::SetTimeouts { timeouts } => {
+                let Timeouts { tcp, tcp_fin, udp } = *timeouts;
+                self.director.timeouts().set_seconds(tcp, tcp_fin, udp);
+            }
+            Operation::SetSysctl { name, value } => {
+                if let Ok(setting) = name.parse::<Setting>() {
+                    // Checked before.
+                    let _ = self.director.settings().set(setting, *value);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn perform(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
         let mut rules = Vec::with_capacity(operations.len());
         // The place of each rule operation in the caller's list.
@@ -70,12 +88,7 @@ impl Rules {
         };
         self.director.apply(&rules).map_err(refused)?;
         for operation in operations {
-            if let Operation::SetTimeouts { timeouts } = operation {
-                let timeouts = *timeouts;
-                self.director
-                    .timeouts()
-                    .set_seconds(timeouts.tcp, timeouts.tcp_fin, timeouts.udp);
-            }
+            self.set(operation);
         }
         if !rules.is_empty() {
             (self.changed)();
@@ -84,7 +97,8 @@ impl Rules {
     }
 }
 
-/// An operation on the rules in the director's words; `None` for one on something else.
+/// An operation on the rules in the director's words; `None` for one on something else, which can
+/// be done.
 fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>>, Refusal> {
     use lvs_director::Operation as Rule;
     Ok(Some(match operation {
@@ -103,6 +117,16 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
         Operation::Flush => Rule::Flush,
         Operation::Zero { service } => Rule::Zero(*service),
         Operation::SetTimeouts { .. } => return Ok(None),
+        Operation::SetSysctl { name, value } => {
+            let setting: Result<Setting, _> = name.parse();
+            let checked = setting.and_then(|setting| setting.check(*value));
+            checked.map_err(|error| refuse::setting(&error))?;
+            return Ok(None);
+        }
+        Operation::SetMarks { rules } => {
+            let rules = rules.iter().map(marks::to_director);
+            Rule::SetMarks(rules.collect::<Result<_, _>>()?)
+        }
         Operation::StartDaemon { .. } => {
             return Err(refuse::not_available("connection synchronisation"));
         }
@@ -202,6 +226,16 @@ impl Backend for Rules {
         self.director.drops().map(count).collect()
     }
 
+    fn sysctl(&self) -> Vec<Sysctl> {
+        let settings = self.director.settings();
+        settings.iter().map(sysctl).collect()
+    }
+
+    fn marks(&self) -> Vec<MarkRule> {
+        let rules = self.director.marks();
+        rules.iter().map(marks::from_director).collect()
+    }
+
     fn timeouts(&self) -> Timeouts {
         let (tcp, tcp_fin, udp) = self.director.timeouts().seconds();
         Timeouts { tcp, tcp_fin, udp }
@@ -209,6 +243,17 @@ impl Backend for Rules {
 
     fn daemons(&self) -> Vec<SyncDaemon> {
         Vec::new()
+    }
+}
+
+/// A setting and its value as a listing shows it.
+pub(super) fn sysctl((setting, value): (Setting, u32)) -> Sysctl {
+    Sysctl {
+        name: setting.name().to_owned(),
+        value,
+        default: setting.default_value(),
+        maximum: *setting.range().end(),
+        description: setting.description().to_owned(),
     }
 }
 

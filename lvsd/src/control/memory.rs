@@ -4,12 +4,15 @@
 //! configuration is used whether a director would take it.
 
 use super::backend::{Backend, refuse};
+use super::director::sysctl;
+use super::marks;
 use lvs_api::{
-    Connection, Destination, DestinationStatus, DropCount, Errno, Info, MAX_NAME, Method,
-    Operation, Refusal, Service, ServiceStatus, SyncDaemon, SyncRole, SyncStart, Timeouts, Totals,
-    Tunnel,
+    Connection, Destination, DestinationStatus, DropCount, Errno, Info, MAX_NAME, MarkRule, Method,
+    Operation, Refusal, Service, ServiceStatus, SyncDaemon, SyncRole, SyncStart, Sysctl, Timeouts,
+    Totals, Tunnel,
 };
 use lvs_core::{Addr, Counters, DropReason, Endpoint, Family, MAX_WEIGHT, Rates, ServiceKey};
+use lvs_director::{Setting, Settings};
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -31,6 +34,8 @@ struct State {
     services: Vec<ServiceStatus>,
     connections: Vec<Connection>,
     timeouts: Timeouts,
+    sysctl: Vec<Sysctl>,
+    marks: Vec<MarkRule>,
     daemons: Vec<SyncDaemon>,
     totals: Totals,
 }
@@ -54,6 +59,8 @@ impl Memory {
                     tcp_fin: 120,
                     udp: 300,
                 },
+                sysctl: Settings::default().iter().map(sysctl).collect(),
+                marks: Vec::new(),
                 daemons: Vec::new(),
                 totals: Totals::default(),
             }),
@@ -132,6 +139,14 @@ impl Backend for Memory {
         all.map(|&reason| DropCount::new(reason, 0)).collect()
     }
 
+    fn sysctl(&self) -> Vec<Sysctl> {
+        self.state.lock().sysctl.clone()
+    }
+
+    fn marks(&self) -> Vec<MarkRule> {
+        self.state.lock().marks.clone()
+    }
+
     fn timeouts(&self) -> Timeouts {
         self.state.lock().timeouts
     }
@@ -188,6 +203,18 @@ impl State {
             }
             Operation::Flush => self.services.clear(),
             Operation::Zero { service } => self.zero(service.as_ref())?,
+            Operation::SetSysctl { name, value } => {
+                let setting: Result<Setting, _> = name.parse();
+                let checked = setting.and_then(|setting| setting.check(*value));
+                checked.map_err(|error| refuse::setting(&error))?;
+                for sysctl in self.sysctl.iter_mut().filter(|found| found.name == *name) {
+                    sysctl.value = *value;
+                }
+            }
+            Operation::SetMarks { rules } => {
+                let checked: Result<Vec<_>, _> = rules.iter().map(marks::to_director).collect();
+                self.marks = checked?.iter().map(marks::from_director).collect();
+            }
             Operation::SetTimeouts { timeouts } => {
                 let keep = |old: &mut u32, new| *old = if new == 0 { *old } else { new };
                 keep(&mut self.timeouts.tcp, timeouts.tcp);

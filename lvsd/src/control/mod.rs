@@ -9,6 +9,7 @@
 
 mod backend;
 mod director;
+pub(crate) mod marks;
 mod memory;
 pub mod reload;
 mod routes;

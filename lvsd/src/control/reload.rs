@@ -74,7 +74,7 @@ pub fn reload(
     })
 }
 
-/// Makes the rules and timeouts of a configuration those of the director; how many changes it took.
+/// Makes the rules, marks, settings and timeouts of a configuration those of the director; how many changes it took.
 ///
 /// # Errors
 /// With what the director refused; then nothing has changed.
@@ -84,6 +84,24 @@ pub fn apply(config: &Config, backend: &dyn Backend) -> Result<usize, ReloadErro
         operations.push(Operation::SetTimeouts {
             timeouts: config.timeouts,
         });
+    }
+    if backend.marks() != config.marks {
+        operations.push(Operation::SetMarks {
+            rules: config.marks.clone(),
+        });
+    }
+    let running = backend.sysctl();
+    for (setting, value) in &config.sysctl {
+        let name = setting.name();
+        if running
+            .iter()
+            .any(|found| found.name == name && found.value != *value)
+        {
+            operations.push(Operation::SetSysctl {
+                name: name.to_owned(),
+                value: *value,
+            });
+        }
     }
     if operations.is_empty() {
         return Ok(0);
@@ -187,6 +205,8 @@ fn describe(operation: &Operation) -> String {
         Operation::DeleteDestination { service, address } => {
             format!("remove {address} from {}", key::format(service))
         }
+        Operation::SetMarks { .. } => "change the rules of marks".to_owned(),
+        Operation::SetSysctl { name, .. } => format!("set {name}"),
         _ => "change its settings".to_owned(),
     }
 }

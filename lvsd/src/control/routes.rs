@@ -11,11 +11,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use lvs_api::{
-    Connection, Errno, Mode, Operation, Refusal, RefusalBody, Report, Timeouts, Transaction,
-    VERSION_HEADER, key,
+    Connection, Errno, MarkRule, Mode, Operation, Refusal, RefusalBody, Report, Timeouts,
+    Transaction, VERSION_HEADER, key,
 };
 use lvs_core::ServiceKey;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Shared = State<Arc<dyn Backend>>;
@@ -34,6 +35,8 @@ pub(super) fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
         .route("/v1/drops", get(drops))
         .route("/v1/daemons", get(daemons))
         .route("/v1/timeouts", get(timeouts).put(set_timeouts))
+        .route("/v1/sysctl", get(sysctl).put(set_sysctl))
+        .route("/v1/marks", get(marks).put(set_marks))
         .route("/v1/zero", post(zero))
         .route("/v1/flush", post(flush))
         .route("/v1/transaction", post(transaction))
@@ -125,6 +128,41 @@ async fn set_timeouts(State(backend): Shared, body: Bytes) -> Response {
     answer(backend, move |backend| {
         backend.apply(&Operation::SetTimeouts { timeouts })?;
         Ok(backend.timeouts())
+    })
+    .await
+}
+
+async fn sysctl(State(backend): Shared) -> Response {
+    answer(backend, |backend| Ok(backend.sysctl())).await
+}
+
+async fn set_sysctl(State(backend): Shared, body: Bytes) -> Response {
+    let values: BTreeMap<String, u32> = match decode(&body) {
+        Ok(values) => values,
+        Err(refusal) => return refused(refusal, None),
+    };
+    let set = |(name, value)| Operation::SetSysctl { name, value };
+    let operations: Vec<_> = values.into_iter().map(set).collect();
+    answer(backend, move |backend| {
+        let done = backend.transaction(&operations);
+        done.map_err(|(_, refusal)| refusal)?;
+        Ok(backend.sysctl())
+    })
+    .await
+}
+
+async fn marks(State(backend): Shared) -> Response {
+    answer(backend, |backend| Ok(backend.marks())).await
+}
+
+async fn set_marks(State(backend): Shared, body: Bytes) -> Response {
+    let rules: Vec<MarkRule> = match decode(&body) {
+        Ok(rules) => rules,
+        Err(refusal) => return refused(refusal, None),
+    };
+    answer(backend, move |backend| {
+        backend.apply(&Operation::SetMarks { rules })?;
+        Ok(backend.marks())
     })
     .await
 }

@@ -151,6 +151,12 @@ impl Routes for Ways<'_> {
         way
     }
 
+    fn interface(&self) -> &str {
+        self.snapshot
+            .interface(self.arrival)
+            .map_or("", |interface| &interface.name)
+    }
+
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr> {
         let interface = self.snapshot.interface(self.arrival)?;
         let family = towards.family();

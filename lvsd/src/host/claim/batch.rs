@@ -14,6 +14,7 @@ pub(super) const NEW_TABLE: u16 = NFTABLES << 8;
 pub(super) const NEW_CHAIN: u16 = NFTABLES << 8 | 3;
 pub(super) const DEL_CHAIN: u16 = NFTABLES << 8 | 5;
 pub(super) const NEW_RULE: u16 = NFTABLES << 8 | 6;
+pub(super) const DEL_RULE: u16 = NFTABLES << 8 | 8;
 pub(super) const GET_RULE: u16 = NFTABLES << 8 | 7;
 pub(super) const NEW_SET: u16 = NFTABLES << 8 | 9;
 pub(super) const NEW_ELEMENTS: u16 = NFTABLES << 8 | 12;

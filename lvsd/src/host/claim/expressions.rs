@@ -25,6 +25,8 @@ pub(super) enum Base {
 pub(super) enum Meta {
     /// The EtherType, without VLAN tags that the kernel has taken off.
     Protocol = 1,
+    /// The name of the interface where the packet came in.
+    InterfaceName = 6,
     /// The transport protocol, IPv6 extension headers stepped over.
     Transport = 16,
 }
@@ -88,6 +90,21 @@ impl Expressions<'_> {
             w.nest(5, |w| w.octets(1, &[0, 0]));
         });
         self.compare(register, 1, &[0, 0]);
+    }
+
+    /// Goes on if the register begins with other bytes.
+    pub(super) fn differs(&mut self, register: u32, value: &[u8]) {
+        self.compare(register, 1, value);
+    }
+
+    /// Goes on if the register begins with bytes from the first to the last, or with others.
+    pub(super) fn range(&mut self, register: u32, inside: bool, first: &[u8], last: &[u8]) {
+        self.expression("range", |w| {
+            w.be_u32(1, register);
+            w.be_u32(2, u32::from(!inside));
+            w.nest(3, |w| w.octets(1, first));
+            w.nest(4, |w| w.octets(1, last));
+        });
     }
 
     fn compare(&mut self, register: u32, operator: u32, value: &[u8]) {

@@ -39,6 +39,7 @@
 mod batch;
 mod error;
 mod expressions;
+mod marks;
 mod rules;
 mod sets;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use error::ClaimError;
 use crate::host::netlink::{Attributes, Socket};
 use batch::Batch;
 use lvs_core::{Addr, Endpoint, Protocol};
+use lvs_director::MarkRule;
 use sets::Contents;
 use std::collections::BTreeMap;
 use std::io;
@@ -76,6 +78,9 @@ pub struct ClaimSet {
     /// (`net.ipv4.ip_local_port_range`, `ip_local_reserved_ports`). The ranges of one address must
     /// not overlap.
     pub local_ports: Vec<(Addr, RangeInclusive<u16>)>,
+    /// Rules of firewall marks, each with whether its mark has a service: the last one that takes a
+    /// packet decides whether it is claimed.
+    pub marks: Vec<(MarkRule, bool)>,
 }
 
 /// Packets and bytes that a claim has taken from the host.
@@ -90,6 +95,8 @@ pub struct ClaimCounters {
     pub owned_vips: Taken,
     /// ICMP errors, by what they quote.
     pub icmp_errors: Taken,
+    /// By [`ClaimSet::marks`].
+    pub marks: Taken,
 }
 
 /// How much one kind of rule has matched since the claim was opened.
@@ -108,6 +115,7 @@ pub struct Claim {
     table: String,
     interfaces: BTreeMap<u32, String>,
     contents: Contents,
+    marks: Vec<(MarkRule, bool)>,
 }
 
 impl Claim {
@@ -126,6 +134,7 @@ impl Claim {
             let mut batch = Batch::new(&mut socket, &name);
             rules::table(&mut batch);
             let contents = sets::create(&mut batch);
+            marks::chains(&mut batch);
             rules::chains(&mut batch);
             match batch.commit() {
                 Ok(()) => {
@@ -134,6 +143,7 @@ impl Claim {
                         table: name,
                         interfaces: BTreeMap::new(),
                         contents,
+                        marks: Vec::new(),
                     });
                 }
                 Err(ClaimError::NameTaken) if tried < NAMES => {
@@ -204,11 +214,15 @@ impl Claim {
         let wanted = sets::contents(set);
         let mut batch = Batch::new(&mut self.socket, &self.table);
         sets::update(&mut batch, &self.contents, &wanted);
+        if self.marks != set.marks {
+            marks::replace(&mut batch, &set.marks);
+        }
         if batch.is_empty() {
             return Ok(());
         }
         batch.commit()?;
         self.contents = wanted;
+        self.marks.clone_from(&set.marks);
         Ok(())
     }
 
@@ -240,6 +254,7 @@ impl Claim {
                 rules::Kind::Replies => &mut counters.replies,
                 rules::Kind::Owned => &mut counters.owned_vips,
                 rules::Kind::IcmpErrors => &mut counters.icmp_errors,
+                rules::Kind::Marks => &mut counters.marks,
             };
             counter.packets += taken.packets;
             counter.bytes += taken.bytes;

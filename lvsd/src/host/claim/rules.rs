@@ -5,6 +5,7 @@
 //! ```text
 //!   chain if-<number>  { hook ingress; policy accept; ip → jump claim4; ip6 → jump claim6 }
 //!   chain claim4 / claim6:
+//!     what a mark's rules take ................... drop (in chain marks4 / marks6)
 //!     to an owned VIP ............................ drop
 //!     to a service (port, all ports, fragment) ... drop
 //!     from a destination to a port of FULLNAT .... drop
@@ -13,16 +14,16 @@
 //!     ICMP error that quotes a packet to one ..... drop
 //! ```
 
-use super::Taken;
 use super::batch::{Batch, DEL_CHAIN, NEW_CHAIN, NEW_RULE, NEW_TABLE, What};
 use super::expressions::{Base, Expressions, Meta, REGISTER, Verdict};
 use super::sets::{Set, SetKind};
+use super::{Taken, marks};
 use crate::host::netlink::{APPEND, Attributes, CREATE, EXCLUSIVE, Writer, be_u64};
 use lvs_core::Family;
 
 /// `NFTA_RULE_TABLE`
 pub(super) const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
+pub(super) const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
 
@@ -36,10 +37,17 @@ pub(super) enum Kind {
     Replies,
     Owned,
     IcmpErrors,
+    Marks,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Services, Self::Replies, Self::Owned, Self::IcmpErrors];
+    const ALL: [Self; 5] = [
+        Self::Services,
+        Self::Replies,
+        Self::Owned,
+        Self::IcmpErrors,
+        Self::Marks,
+    ];
 
     /// The comment on the rule, as `nft` lists it.
     const fn comment(self) -> &'static str {
@@ -48,6 +56,7 @@ impl Kind {
             Self::Replies => "replies of destinations",
             Self::Owned => "VIPs of lvsd",
             Self::IcmpErrors => "ICMP errors about our connections",
+            Self::Marks => "virtual services by mark",
         }
     }
 }
@@ -70,6 +79,9 @@ pub(super) fn chains(batch: &mut Batch<'_>) {
         batch.add(What::Chain, NEW_CHAIN, CREATE | EXCLUSIVE, |w| {
             w.text(1, table);
             w.text(3, chain);
+        });
+        add_rule(batch, chain, None, |e| {
+            e.verdict(Verdict::Jump(marks::chain(family)));
         });
         let layout = Layout::of(family);
         let set = |kind| Set { family, kind }.name();
@@ -218,7 +230,7 @@ fn base_chain(ifindex: u32) -> String {
 }
 
 /// A rule that drops and counts if it has a kind, and returns if not.
-fn rule(
+pub(super) fn rule(
     batch: &mut Batch<'_>,
     chain: &str,
     kind: Option<Kind>,
@@ -262,13 +274,13 @@ fn userdata(comment: &str) -> Vec<u8> {
 }
 
 /// Where things stand in a packet of a family.
-struct Layout {
+pub(super) struct Layout {
     family: Family,
     /// Bytes of an address.
-    address: u32,
+    pub(super) address: u32,
     /// Offsets in the IP header.
-    source: u32,
-    destination: u32,
+    pub(super) source: u32,
+    pub(super) destination: u32,
     protocol: u32,
     /// Bytes of the IP header without options or extensions.
     header: u32,
@@ -277,7 +289,7 @@ struct Layout {
 
 impl Layout {
     /// RFC 791, 3.1; RFC 8200, 3.
-    const fn of(family: Family) -> Self {
+    pub(super) const fn of(family: Family) -> Self {
         match family {
             Family::V4 => Self {
                 family,

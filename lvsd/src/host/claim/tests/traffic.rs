@@ -7,6 +7,7 @@ use super::packets::{TCP, UDP, icmp_error, ip as packet, syn, udp};
 use crate::host::claim::{Claim, ClaimSet};
 use crate::host::testing::{Tap, in_namespace, interface_index, ip, until};
 use lvs_core::Protocol;
+use lvs_director::{MarkRule, Match};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -73,7 +74,11 @@ impl Net {
 
     fn taken(&mut self) -> u64 {
         let c = self.claim.counters().unwrap();
-        c.services.packets + c.replies.packets + c.owned_vips.packets + c.icmp_errors.packets
+        c.services.packets
+            + c.replies.packets
+            + c.owned_vips.packets
+            + c.icmp_errors.packets
+            + c.marks.packets
     }
 
     /// Sends a packet that is to be taken from the host, and waits until it was; the tap saw it.
@@ -364,5 +369,61 @@ fn thousands_of_services_are_replaced_in_one_step() {
         net.outside.send(&to_last(53));
         net.send_taken(&to_last(54));
         assert_eq!(net.taken(), 3);
+    });
+}
+
+/// Ranges, exceptions, interfaces and the order of rules, for both families.
+#[test]
+fn what_the_rules_of_marks_take_is_claimed_and_nothing_else() {
+    in_namespace(|| {
+        let mut net = Net::new();
+        let rule = |mark, destination: &[&str], ports: &[&str]| MarkRule {
+            destination: Match::parse(destination.iter().copied()).unwrap(),
+            destination_port: Match::parse(ports.iter().copied()).unwrap(),
+            interface: Match::parse(["n*", "!n1"]).unwrap(),
+            ..MarkRule::new(mark)
+        };
+        let networks = [
+            "198.51.100.0/25",
+            "!198.51.100.7",
+            "2001:db8:1::/48",
+            "!2001:db8:1::7",
+        ];
+        net.claim(|set| {
+            set.marks = vec![
+                (rule(7, &networks, &["53", "8000-8080"]), true),
+                // Taken away again.
+                (rule(0, &["198.51.100.3", "2001:db8:1::3"], &[]), false),
+                (rule(8, &["198.51.100.3", "2001:db8:1::3"], &["8001"]), true),
+            ];
+        });
+        for (client, net_of) in [
+            ("10.0.0.2:1000", "198.51.100."),
+            ("[fd00::2]:1000", "[2001:db8:1::"),
+        ] {
+            let end = if net_of.starts_with('[') { "]" } else { "" };
+            let to =
+                |host: &str, port: u16| udp(client, &format!("{net_of}{host}{end}:{port}"), "x");
+            net.send_taken(&to("1", 53));
+            net.send_taken(&to("1", 8080));
+            net.send_taken(&to("3", 8001));
+            assert!(net.forwards(&to("1", 54)));
+            assert!(net.forwards(&to("1", 8081)));
+            assert!(net.forwards(&to("7", 53)));
+            assert!(net.forwards(&to("3", 53)));
+            if end.is_empty() {
+                assert!(net.forwards(&to("200", 53)));
+            }
+        }
+        net.claim(|set| set.marks.clear());
+        assert!(net.forwards(&udp("10.0.0.2:1000", "198.51.100.1:53", "y")));
+        net.claim(|set| {
+            let elsewhere = MarkRule {
+                interface: Match::parse(["p9"]).unwrap(),
+                ..MarkRule::new(7)
+            };
+            set.marks = vec![(elsewhere, true)];
+        });
+        assert!(net.forwards(&udp("10.0.0.2:1000", "198.51.100.1:53", "z")));
     });
 }
