@@ -13,12 +13,13 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::too_many_arguments,
     missing_docs,
     reason = "a measurement on the terminal"
 )]
 
 use hashbrown::HashMap;
-use lvs_conn::{Inserted, Layout, NewConnection, Table, TableConfig, Timeouts};
+use lvs_conn::{Direction, Inserted, NewConnection, Table, TableConfig, Timeouts};
 use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick};
 use parking_lot::RwLock;
 use std::hint::black_box;
@@ -123,13 +124,8 @@ fn plan() -> Plan {
     plan
 }
 
-fn table(live: usize, layout: Layout) -> Arc<Table> {
-    let config = TableConfig {
-        capacity: live,
-        layout,
-        ..TableConfig::default()
-    };
-    Arc::new(Table::new(&config).unwrap())
+fn table(live: usize) -> Arc<Table> {
+    Arc::new(Table::new(&TableConfig::with_capacity(live)).unwrap())
 }
 
 fn fill(table: &Arc<Table>, live: usize, short: impl Fn(usize) -> bool) {
@@ -148,6 +144,7 @@ fn fill(table: &Arc<Table>, live: usize, short: impl Fn(usize) -> bool) {
 fn lookups(
     table: &Arc<Table>,
     flow: fn(usize) -> Flow,
+    expected: Option<Direction>,
     from: usize,
     live: usize,
     batch: usize,
@@ -167,9 +164,13 @@ fn lookups(
             for flows in flows.chunks(batch) {
                 let guard = handle.pin();
                 let mut hits = [None; 64];
-                guard.lookup_batch(flows, &mut hits[..flows.len()]);
+                let hits = &mut hits[..flows.len()];
+                match expected {
+                    None => guard.lookup_batch(flows, hits),
+                    Some(direction) => guard.lookup_expected(flows, &[direction; 64], hits),
+                }
                 for hit in hits.iter().flatten() {
-                    black_box((hit.conn.state(), hit.conn.last_seen()));
+                    black_box(hit.conn.state());
                 }
             }
         },
@@ -177,13 +178,13 @@ fn lookups(
 }
 
 /// Everything about one table of `live` connections.
-fn ours(live: usize, layout: Layout, rounds: usize) {
+fn ours(live: usize, rounds: usize) {
     let spare = (live / 8).max(2 * ROUND);
-    let table = table(live + spare, layout);
+    let table = table(live + spare);
     // What is free lies scattered, as after a while of service.
     fill(&table, live + spare, |n| n % (live / spare + 1) == 0);
     table.collect(Tick(2), usize::MAX, &mut |_| {});
-    let name = format!("{layout:?}");
+    let name = "lvs-conn";
     let line = |what: &str, value: f64, floor: f64| {
         println!(
             "{live:>8} {name:<8} {what:<34} {value:>8.1} ns   {:>5.2} x floor",
@@ -208,11 +209,14 @@ fn ours(live: usize, layout: Layout, rounds: usize) {
     LIVE_STEP.store(step, Relaxed);
     let all = live + spare - step;
     for batch in [32, 64] {
-        let value = lookups(&table, live_request, 0, all, batch, rounds, 2);
+        let expect = Some(Direction::FromClient);
+        let value = lookups(&table, live_request, None, 0, all, batch, rounds, 2);
         line(&format!("hit, request, batches of {batch}"), value, floor);
-        let value = lookups(&table, live_reply, 0, all, batch, rounds, 3);
+        let value = lookups(&table, live_reply, None, 0, all, batch, rounds, 3);
         line(&format!("hit, reply, batches of {batch}"), value, floor);
-        let value = lookups(&table, request, 1 << 28, live, batch, rounds, 4);
+        let value = lookups(&table, live_request, expect, 0, all, batch, rounds, 2);
+        line(&format!("hit, expected, batches of {batch}"), value, floor);
+        let value = lookups(&table, request, None, 1 << 28, live, batch, rounds, 4);
         line(&format!("miss, batches of {batch}"), value, floor);
     }
     let mut handle = table.register();
@@ -324,10 +328,12 @@ fn two_threads(
     line: &dyn Fn(&str, f64, f64),
     floor: f64,
 ) {
-    let one = lookups(table, live_request, 0, all, 32, rounds, 5);
+    let one = lookups(table, live_request, None, 0, all, 32, rounds, 5);
     let both: Vec<f64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (6..8)
-            .map(|seed| scope.spawn(move || lookups(table, live_request, 0, all, 32, rounds, seed)))
+            .map(|seed| {
+                scope.spawn(move || lookups(table, live_request, None, 0, all, 32, rounds, seed))
+            })
             .collect();
         threads
             .into_iter()
@@ -490,8 +496,7 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
 fn main() {
     let plan = plan();
     for &live in &plan.sizes {
-        ours(live, Layout::Fast, plan.rounds);
-        ours(live, Layout::Compact, plan.rounds);
+        ours(live, plan.rounds);
         if !plan.peers {
             continue;
         }

@@ -2,8 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use lvs_conn::{
-    ConnKind, Direction, Event, Inserted, Layout, NewConnection, SipHash13, Table, TableConfig,
-    Timeouts,
+    ConnKind, Direction, Event, FlowHash, Inserted, NewConnection, Table, TableConfig, Timeouts,
 };
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 use std::collections::HashMap;
@@ -43,7 +42,7 @@ enum Step {
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    compact: bool,
+    siphash: bool,
     keys: (u64, u64),
     start: u32,
     steps: Vec<Step>,
@@ -97,11 +96,10 @@ fn replay(input: Input) {
     const CAPACITY: usize = 100;
     let config = TableConfig {
         capacity: CAPACITY,
-        hasher: SipHash13::with_key(input.keys.0, input.keys.1),
-        layout: if input.compact {
-            Layout::Compact
+        hash: if input.siphash {
+            FlowHash::siphash(input.keys.0, input.keys.1)
         } else {
-            Layout::Fast
+            FlowHash::with_key(input.keys.0, input.keys.1)
         },
     };
     let Ok(table) = Table::new(&config) else {

@@ -17,6 +17,7 @@
 use crate::conn::Conn;
 use crate::entry::{
     CHAIN, CLOSED, Entry, NIL, ONE_PACKET, QUEUED, RETIRED, SILENT, STATE, TEMPLATE, UNLINKED,
+    VERSION, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::pool::BUNDLE;
 use crate::sync::{
@@ -34,7 +35,7 @@ const GROUP: usize = 16;
 /// What a connection gets that is over but controls others (IPVS 2.4, rule 4).
 const WITH_CHILDREN: u32 = 60 * Tick::PER_SECOND;
 /// The state of a template whose clients have proved that they exist (IPVS 2.5).
-const ASSURED: u32 = 1;
+const ASSURED: u16 = 1;
 
 #[derive(Debug)]
 pub(crate) struct Collector {
@@ -171,6 +172,7 @@ impl Collector {
         if closed.is_ok() {
             return false;
         }
+        entry.word.fetch_and(!VERSION, AcqRel);
         entry.timeout.store(WITH_CHILDREN, Relaxed);
         entry.last_seen.store(now.0, Relaxed);
         self.wheel.add(&table.entries, index, now + WITH_CHILDREN);
@@ -182,8 +184,13 @@ impl Collector {
         let word = entry.word.fetch_or(UNLINKED | RETIRED, AcqRel);
         // Also if a worker has unlinked it: it may not have removed the keys yet, and the next
         // epoch must not begin before they are gone.
-        if word & ONE_PACKET == 0 {
+        let cold = entry.cold.load(Relaxed);
+        if cold & ONE_PACKET == 0 {
             table.remove_keys(index, keys);
+        }
+        if cold & (WIDE_REQUEST | WIDE_REPLY) != 0 {
+            // Release: who sees it uncounted sees its keys gone.
+            table.wide_count.fetch_sub(1, AcqRel);
         }
         let parent = entry.control.load(Relaxed);
         if let Some(above) = table.entries.get(parent as usize) {
@@ -192,6 +199,7 @@ impl Collector {
             let assured = state & TEMPLATE != 0 && state & STATE == ASSURED;
             if word & CHAIN != 0 && last && !assured {
                 above.word.fetch_or(CHAIN, Relaxed);
+                above.word.fetch_and(!VERSION, Relaxed);
                 above.timeout.store(0, Relaxed);
                 above.last_seen.store(now.0, Relaxed);
                 if Wheel::has(above) {
@@ -240,7 +248,7 @@ impl Collector {
                     continue;
                 }
                 *budget -= 1;
-                if word & SILENT == 0 {
+                if entry.cold.load(Relaxed) & SILENT == 0 {
                     count += 1;
                     ended(&Conn {
                         table,

@@ -2,9 +2,10 @@
 
 use crate::entry::{
     CHAIN, CLOSED, Entry, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE,
-    TEMPLATE, UNLINKED,
+    TEMPLATE, UNLINKED, VERSION, VERSION_AT,
 };
 use crate::protocol::{Event, Side, next_state};
+use crate::raw::prefetch;
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
     fence,
@@ -29,6 +30,17 @@ pub enum Direction {
     FromClient,
     /// A reply.
     FromServer,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::FromClient => Self::FromServer,
+            Self::FromServer => Self::FromClient,
+        }
+    }
 }
 
 /// A connection that was found for a packet.
@@ -189,9 +201,26 @@ impl<'g> Conn<'g> {
     #[must_use]
     pub fn dest(self) -> DestinationId {
         DestinationId {
-            index: self.entry.dest_index.load(Relaxed),
+            index: self.dest_index(),
             generation: self.entry.dest_generation.load(Relaxed),
         }
+    }
+
+    /// The place of the server in the rules' list. Unlike its generation it lies in the
+    /// connection's first cache line, if it is below 65,535: who keeps a place from being given
+    /// away while it has connections needs no more.
+    #[inline]
+    #[must_use]
+    pub fn dest_index(self) -> u32 {
+        self.entry.destination_index()
+    }
+
+    /// Begins to fetch the connection's second cache line: FULLNAT's local endpoint, the
+    /// destination's generation, the mark, the controlling connection, the timeout. A packet that
+    /// moves an established connection on needs none of them.
+    #[inline]
+    pub fn prefetch_rest(self) {
+        prefetch(&self.entry.timeout);
     }
 
     /// The firewall mark that made it.
@@ -236,7 +265,7 @@ impl<'g> Conn<'g> {
         let word = self.entry.word.load(Relaxed);
         if word & TEMPLATE != 0 {
             ConnKind::Template
-        } else if word & ONE_PACKET != 0 {
+        } else if self.entry.cold.load(Relaxed) & ONE_PACKET != 0 {
             ConnKind::OnePacket
         } else {
             ConnKind::Normal
@@ -268,9 +297,9 @@ impl<'g> Conn<'g> {
     }
 
     /// Sets the state without a packet: a template that is assured (IPVS 2.5), a connection that
-    /// another director reports.
+    /// another director reports. The timeout stays as it is. States are below 16.
     pub fn set_state(self, state: u8) {
-        let set = |word: u32| Some((word & !STATE) | u32::from(state));
+        let set = |word: u16| Some((word & !(STATE | VERSION)) | (u16::from(state) & STATE));
         // Never fails: the closure always has an answer.
         let _ = self.entry.word.fetch_update(AcqRel, Relaxed, set);
     }
@@ -296,20 +325,20 @@ impl<'g> Conn<'g> {
     /// Packets from the client.
     #[must_use]
     pub fn in_packets(self) -> u32 {
-        self.entry.in_packets.load(Relaxed)
+        self.entry.packets()
     }
 
     /// Counts a packet from the client. Of two workers that count at once one may be lost: the
     /// number serves defence and synchronisation, not statistics.
     #[inline]
     pub fn count_in_packet(self) {
-        let packets = self.entry.in_packets.load(Relaxed);
-        self.entry
-            .in_packets
-            .store(packets.wrapping_add(1), Relaxed);
+        self.entry.count_packet();
     }
 
     /// A packet was seen: moves the state machine, starts the timeout again.
+    ///
+    /// Reads and writes the connection's first cache line only, unless the state or the timeouts
+    /// have changed.
     #[inline]
     pub fn advance(
         self,
@@ -318,23 +347,55 @@ impl<'g> Conn<'g> {
         now: Tick,
         timeouts: &Timeouts,
     ) -> Transition {
+        let word = self.entry.word.load(Relaxed);
+        let version = timeouts.version();
+        let (from, to) = self.step(word, direction, event, timeouts);
+        let replied = direction == Direction::FromServer && word & NO_OUTPUT != 0;
+        if from == to && !replied && version != 0 && word & VERSION == version << VERSION_AT {
+            self.touch(now);
+            return Transition {
+                from,
+                to,
+                activity: None,
+            };
+        }
+        self.change(direction, event, now, timeouts, version)
+    }
+
+    /// What a packet does to the state that is in the word.
+    #[inline(always)]
+    fn step(self, word: u16, direction: Direction, event: Event, timeouts: &Timeouts) -> (u8, u8) {
+        let side = match direction {
+            Direction::FromServer => Side::Output,
+            Direction::FromClient if word & NO_OUTPUT != 0 => Side::InputOnly,
+            Direction::FromClient => Side::Input,
+        };
+        let from = (word & STATE) as u8;
+        let to = next_state(self.protocol(), from, side, event, timeouts.secure_tcp());
+        (from, to)
+    }
+
+    /// A packet that changes the state, or the first one since the timeouts were set.
+    #[inline(never)]
+    fn change(
+        self,
+        direction: Direction,
+        event: Event,
+        now: Tick,
+        timeouts: &Timeouts,
+        version: u16,
+    ) -> Transition {
         let protocol = self.protocol();
-        let secure = timeouts.secure_tcp();
         let mut word = self.entry.word.load(Relaxed);
         let transition = loop {
-            let side = match direction {
-                Direction::FromServer => Side::Output,
-                Direction::FromClient if word & NO_OUTPUT != 0 => Side::InputOnly,
-                Direction::FromClient => Side::Input,
-            };
-            let from = (word & STATE) as u8;
-            let to = next_state(protocol, from, side, event, secure);
-            let mut new = (word & !STATE) | u32::from(to);
-            if side == Side::Output {
+            let (from, to) = self.step(word, direction, event, timeouts);
+            let mut new = (word & !STATE) | u16::from(to);
+            if direction == Direction::FromServer {
                 new &= !NO_OUTPUT;
             }
             let mut activity = None;
             if from != to {
+                new &= !VERSION;
                 let active = state::is_active(protocol, to);
                 if active && word & INACTIVE != 0 {
                     new &= !INACTIVE;
@@ -344,25 +405,36 @@ impl<'g> Conn<'g> {
                     activity = Some(Activity::Deactivated);
                 }
             }
-            if new == word {
-                break Transition {
-                    from,
-                    to,
-                    activity: None,
-                };
-            }
             // The exchange decides which of two workers made the change, and so who counts it.
-            match self
-                .entry
-                .word
-                .compare_exchange_weak(word, new, AcqRel, Relaxed)
-            {
-                Ok(_) => break Transition { from, to, activity },
+            match self.exchange(word, new) {
+                Ok(()) => {
+                    word = new;
+                    break Transition { from, to, activity };
+                }
                 Err(other) => word = other,
             }
         };
-        self.rearm(timeouts.get(protocol, transition.to), now);
-        transition
+        // The timeout is that of the state, whoever made it. Only when it is known to be is the word
+        // marked with the version, so that later packets need not look.
+        loop {
+            let timeout = timeouts.get(protocol, (word & STATE) as u8);
+            self.set_timeout(timeout, now);
+            match self.exchange(word, (word & !VERSION) | (version << VERSION_AT)) {
+                Ok(()) => return transition,
+                Err(other) => word = other,
+            }
+        }
+    }
+
+    #[inline]
+    fn exchange(self, old: u16, new: u16) -> Result<(), u16> {
+        if old == new {
+            return Ok(());
+        }
+        // Acquire and release: what comes with a change of state is seen by who sees the state.
+        let word = &self.entry.word;
+        word.compare_exchange_weak(old, new, AcqRel, Relaxed)
+            .map(|_| ())
     }
 
     /// A packet was seen that does not change the state.
@@ -374,8 +446,19 @@ impl<'g> Conn<'g> {
     }
 
     /// Gives the connection `timeout` ticks from now on.
-    #[inline]
     pub fn rearm(self, timeout: u32, now: Tick) {
+        self.forget_version();
+        self.set_timeout(timeout, now);
+    }
+
+    /// The timeout is not that of the state any more: the next packet has to set it again.
+    fn forget_version(self) {
+        if self.entry.word.load(Relaxed) & VERSION != 0 {
+            self.entry.word.fetch_and(!VERSION, AcqRel);
+        }
+    }
+
+    fn set_timeout(self, timeout: u32, now: Tick) {
         self.touch(now);
         if self.entry.timeout.load(Relaxed) != timeout {
             self.entry.timeout.store(timeout, Relaxed);
@@ -429,6 +512,7 @@ impl<'g> Conn<'g> {
     /// packet makes it live on. One that controls others lives on for 60 s at a time
     /// (IPVS 2.4, rules 4 and 6).
     pub fn expire(self, now: Tick) {
+        self.forget_version();
         self.entry.last_seen.store(now.0, Relaxed);
         self.entry.timeout.store(0, Relaxed);
         self.queue();

@@ -1,12 +1,16 @@
 //! One connection in two cache lines.
 //!
 //! ```text
-//!  0        16       32       48                56        60        64
-//!  | client | virtual| server | ports, protocol | server# | word    |   compared, and all that a
-//!  | address| address| address| and method      |         | state   |   forward needs
-//!  64   68   72   76   80       96    100   104   108   112 ... 128
-//!  | gen | seen| time| pkts| local | port | mark| ctrl | due | lists | children |  the rest
+//!  0        16       32       48                      56     58     60        64
+//!  | client | virtual| server | ports, protocol,      | dest | word | last    |
+//!  | address| address| address| method, packets       | index| state| seen    |
+//!  64     68     72     76     80       96     98     100    104    108   112 ... 128
+//!  | dest's index,  | time-| packets| local | port | cold | mark | control | due | lists, children |
+//!  | generation     | out  | / 1024 | addr. |      | flags|
 //! ```
+//!
+//! The first line is all that a lookup compares and all that forwarding a packet of an established
+//! connection reads and writes; the second is touched when something changes.
 //!
 //! All fields are atomics: an entry is shared by all workers and the collector, and nobody locks
 //! it. What identifies the connection is written before the entry is published by a release store
@@ -14,36 +18,48 @@
 //! seen, timeout) is a relaxed value of its own: readers may see any of the latest ones.
 
 use crate::raw::Zero;
-use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 
 /// No entry.
 pub(crate) const NIL: u32 = u32::MAX;
 
-/// The state of the protocol in the lowest byte of the word.
-pub(crate) const STATE: u32 = 0xff;
+/// The state of the protocol in the lowest bits of the word.
+pub(crate) const STATE: u16 = 0xf;
 /// The entry is a connection; set before it can be found, cleared when it is free.
-pub(crate) const LIVE: u32 = 1 << 8;
+pub(crate) const LIVE: u16 = 1 << 4;
 /// No packet finds the entry any more.
-pub(crate) const UNLINKED: u32 = 1 << 9;
+pub(crate) const UNLINKED: u16 = 1 << 5;
 /// The entry is on the way to the collector: on a thread's list or on the common one.
-pub(crate) const QUEUED: u32 = 1 << 10;
+pub(crate) const QUEUED: u16 = 1 << 6;
 /// Counted with its destination's inactive connections (IPVS 2.3).
-pub(crate) const INACTIVE: u32 = 1 << 11;
+pub(crate) const INACTIVE: u16 = 1 << 7;
 /// No reply has been seen, or is expected (IPVS 2.3).
-pub(crate) const NO_OUTPUT: u32 = 1 << 12;
-/// The collector has taken it out of the table; it is free when nobody can hold it any more.
-pub(crate) const RETIRED: u32 = 1 << 13;
+pub(crate) const NO_OUTPUT: u16 = 1 << 8;
 /// A template: found as one, and not by packets.
-pub(crate) const TEMPLATE: u32 = 1 << 14;
-/// Made for one packet, and never in the index.
-pub(crate) const ONE_PACKET: u32 = 1 << 15;
-/// Nobody was told of it: the index had no room. Its end is not reported either.
-pub(crate) const SILENT: u32 = 1 << 16;
-/// The connection that controls it ends with it (IPVS 2.4, rule 5).
-pub(crate) const CHAIN: u32 = 1 << 17;
+pub(crate) const TEMPLATE: u16 = 1 << 9;
 /// A template that nobody finds any more, and that still lives for its time (IPVS 2.5).
-pub(crate) const INVALID: u32 = 1 << 18;
+pub(crate) const INVALID: u16 = 1 << 10;
+/// The collector has taken it out of the table; it is free when nobody can hold it any more.
+pub(crate) const RETIRED: u16 = 1 << 11;
+/// The connection that controls it ends with it (IPVS 2.4, rule 5).
+pub(crate) const CHAIN: u16 = 1 << 12;
+/// By which version of which [`Timeouts`](crate::Timeouts) the timeout was set for the present
+/// state; 0 if by none, or if that cannot be told.
+pub(crate) const VERSION: u16 = 7 << VERSION_AT;
+pub(crate) const VERSION_AT: u32 = 13;
+
+/// Of the cold flags: made for one packet, and never in the index.
+pub(crate) const ONE_PACKET: u16 = 1 << 0;
+/// Nobody was told of it: the index had no room. Its end is not reported either.
+pub(crate) const SILENT: u16 = 1 << 1;
+/// The request's key is made of the whole flow, because its client's endpoint has a crowd.
+pub(crate) const WIDE_REQUEST: u16 = 1 << 2;
+/// The reply has a key of its own, made of the whole flow.
+pub(crate) const WIDE_REPLY: u16 = 1 << 3;
+
+/// A destination index that the first line has no room for.
+const FAR: u16 = u16::MAX;
 
 /// Set in the count of children of an entry that is retired: it takes no more.
 pub(crate) const CLOSED: u32 = 1 << 31;
@@ -54,19 +70,24 @@ pub(crate) struct Entry {
     client: [AtomicU64; 2],
     virtual_: [AtomicU64; 2],
     server: [AtomicU64; 2],
-    /// Client's, virtual and server's port, protocol, method: 16, 16, 16, 8, 8 bits.
+    /// See [`Ports`].
     ports: AtomicU64,
-    pub(crate) dest_index: AtomicU32,
+    /// The destination's index, or [`FAR`].
+    dest: AtomicU16,
     /// State and flags.
-    pub(crate) word: AtomicU32,
-
-    pub(crate) dest_generation: AtomicU32,
+    pub(crate) word: AtomicU16,
     pub(crate) last_seen: AtomicU32,
+
+    dest_index: AtomicU32,
+    pub(crate) dest_generation: AtomicU32,
     pub(crate) timeout: AtomicU32,
-    pub(crate) in_packets: AtomicU32,
+    /// What does not fit into the first line's count.
+    more_packets: AtomicU32,
     local: [AtomicU64; 2],
     /// FULLNAT's local port.
-    local_port: AtomicU32,
+    local_port: AtomicU16,
+    /// Flags that no packet needs.
+    pub(crate) cold: AtomicU16,
     pub(crate) mark: AtomicU32,
     /// The controlling connection, or [`NIL`].
     pub(crate) control: AtomicU32,
@@ -94,14 +115,16 @@ unsafe impl Zero for Entry {
             virtual_: Default::default(),
             server: Default::default(),
             ports: AtomicU64::default(),
-            dest_index: AtomicU32::default(),
-            word: AtomicU32::default(),
-            dest_generation: AtomicU32::default(),
+            dest: AtomicU16::default(),
+            word: AtomicU16::default(),
             last_seen: AtomicU32::default(),
+            dest_index: AtomicU32::default(),
+            dest_generation: AtomicU32::default(),
             timeout: AtomicU32::default(),
-            in_packets: AtomicU32::default(),
+            more_packets: AtomicU32::default(),
             local: Default::default(),
-            local_port: AtomicU32::default(),
+            local_port: AtomicU16::default(),
+            cold: AtomicU16::default(),
             mark: AtomicU32::default(),
             control: AtomicU32::default(),
             due: AtomicU32::default(),
@@ -144,6 +167,16 @@ impl Identity {
     }
 }
 
+const MASQUERADE: u8 = ForwardMethod::Masquerade as u8;
+const FULL_NAT: u8 = ForwardMethod::FullNat as u8;
+
+/// 0 if the words are the address.
+#[inline]
+fn differ(words: &[AtomicU64; 2], addr: Addr) -> u64 {
+    let Addr { hi, lo } = load(words);
+    (hi ^ addr.hi) | (lo ^ addr.lo)
+}
+
 #[inline]
 fn load(words: &[AtomicU64; 2]) -> Addr {
     let [hi, lo] = words;
@@ -159,9 +192,40 @@ fn store(words: &[AtomicU64; 2], addr: Addr) {
     lo.store(addr.lo, Relaxed);
 }
 
-/// The fields of the packed word of ports.
+/// The packed word of ports: client's, virtual and server's, 16 bits each; the protocol's code and
+/// the method, 3 bits each; the lowest 10 bits of the count of packets, which may change while a
+/// reader compares the rest.
 #[derive(Clone, Copy)]
 struct Ports(u64);
+
+const VIRTUAL_AT: u32 = 16;
+const SERVER_AT: u32 = 32;
+const PROTOCOL_AT: u32 = 48;
+const METHOD_AT: u32 = 51;
+const PACKETS_AT: u32 = 54;
+/// Packets that the first line can count.
+const PACKETS: u32 = 1 << (64 - PACKETS_AT);
+const PORT: u64 = 0xffff;
+const CODE: u64 = 7 << PROTOCOL_AT;
+
+/// Three bits that tell the protocols of [`Protocol`] apart.
+#[inline]
+const fn code(protocol: Protocol) -> u64 {
+    let number = protocol.number() as u64;
+    ((number + (number >> 4)) & 7) << PROTOCOL_AT
+}
+
+/// The protocols by their codes.
+const PROTOCOLS: [Protocol; 8] = [
+    Protocol::Ip,
+    Protocol::Icmp,
+    Protocol::Udp,
+    Protocol::Ip,
+    Protocol::Sctp,
+    Protocol::Icmpv6,
+    Protocol::Tcp,
+    Protocol::Ip,
+];
 
 impl Ports {
     #[inline]
@@ -171,29 +235,18 @@ impl Ports {
     }
 
     #[inline]
-    const fn client(self) -> u16 {
-        self.field(0)
-    }
-
-    #[inline]
-    const fn virtual_(self) -> u16 {
-        self.field(16)
-    }
-
-    #[inline]
-    const fn server(self) -> u16 {
-        self.field(32)
-    }
-
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a field of 8 bits")]
-    const fn protocol(self) -> u8 {
-        (self.0 >> 48) as u8
+    fn protocol(self) -> Protocol {
+        let code = (self.0 >> PROTOCOL_AT) & 7;
+        // All codes are in the table.
+        PROTOCOLS
+            .get(code as usize)
+            .copied()
+            .unwrap_or(Protocol::Ip)
     }
 
     #[inline]
     const fn method(self) -> u8 {
-        (self.0 >> 56) as u8
+        ((self.0 >> METHOD_AT) & 7) as u8
     }
 }
 
@@ -205,13 +258,47 @@ impl Entry {
         store(&self.server, identity.server.addr);
         let local = identity.local.unwrap_or_default();
         store(&self.local, local.addr);
-        self.local_port.store(u32::from(local.port), Relaxed);
+        self.local_port.store(local.port, Relaxed);
         let ports = u64::from(identity.client.port)
-            | (u64::from(identity.virtual_.port) << 16)
-            | (u64::from(identity.server.port) << 32)
-            | (u64::from(identity.protocol.number()) << 48)
-            | (u64::from(identity.method as u8) << 56);
+            | (u64::from(identity.virtual_.port) << VIRTUAL_AT)
+            | (u64::from(identity.server.port) << SERVER_AT)
+            | code(identity.protocol)
+            | (u64::from(identity.method as u8) << METHOD_AT);
         self.ports.store(ports, Relaxed);
+        self.more_packets.store(0, Relaxed);
+    }
+
+    pub(crate) fn set_destination(&self, index: u32, generation: u32) {
+        self.dest
+            .store(u16::try_from(index).unwrap_or(FAR), Relaxed);
+        self.dest_index.store(index, Relaxed);
+        self.dest_generation.store(generation, Relaxed);
+    }
+
+    /// The destination's index; of the first 65,535 the first line knows it.
+    #[inline]
+    pub(crate) fn destination_index(&self) -> u32 {
+        match self.dest.load(Relaxed) {
+            FAR => self.dest_index.load(Relaxed),
+            index => u32::from(index),
+        }
+    }
+
+    /// Counts a packet, by a plain load and store: of two that count at once one may be lost. What
+    /// else the word holds does not change, so nothing else can be lost.
+    #[inline]
+    pub(crate) fn count_packet(&self) {
+        let ports = self.ports.load(Relaxed).wrapping_add(1 << PACKETS_AT);
+        self.ports.store(ports, Relaxed);
+        if ports >> PACKETS_AT == 0 {
+            let more = self.more_packets.load(Relaxed).wrapping_add(1);
+            self.more_packets.store(more, Relaxed);
+        }
+    }
+
+    pub(crate) fn packets(&self) -> u32 {
+        let more = self.more_packets.load(Relaxed).wrapping_mul(PACKETS);
+        more.wrapping_add((self.ports.load(Relaxed) >> PACKETS_AT) as u32)
     }
 
     #[inline]
@@ -221,7 +308,7 @@ impl Entry {
 
     #[inline]
     pub(crate) fn protocol(&self) -> Protocol {
-        Protocol::from_number(self.ports().protocol()).unwrap_or(Protocol::Ip)
+        self.ports().protocol()
     }
 
     #[inline]
@@ -231,30 +318,22 @@ impl Entry {
 
     #[inline]
     pub(crate) fn client(&self) -> Endpoint {
-        Endpoint::new(load(&self.client), self.ports().client())
+        Endpoint::new(load(&self.client), self.ports().field(0))
     }
 
     #[inline]
     pub(crate) fn virtual_endpoint(&self) -> Endpoint {
-        Endpoint::new(load(&self.virtual_), self.ports().virtual_())
+        Endpoint::new(load(&self.virtual_), self.ports().field(VIRTUAL_AT))
     }
 
     #[inline]
     pub(crate) fn server(&self) -> Endpoint {
-        Endpoint::new(load(&self.server), self.ports().server())
+        Endpoint::new(load(&self.server), self.ports().field(SERVER_AT))
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lower half, on purpose"
-    )]
     pub(crate) fn local(&self) -> Option<Endpoint> {
-        let port = self.local_port.load(Relaxed) as u16;
+        let port = self.local_port.load(Relaxed);
         (self.method() == ForwardMethod::FullNat).then(|| Endpoint::new(load(&self.local), port))
-    }
-
-    pub(crate) fn is_template(&self) -> bool {
-        self.word.load(Relaxed) & TEMPLATE != 0
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -271,27 +350,30 @@ impl Entry {
     /// Whether a packet of this flow comes from the connection's client.
     #[inline]
     pub(crate) fn is_request(&self, flow: &Flow) -> bool {
-        let ports = self.ports();
-        load(&self.client) == flow.src.addr
-            && load(&self.virtual_) == flow.dst.addr
-            && ports.client() == flow.src.port
-            && ports.virtual_() == flow.dst.port
-            && ports.protocol() == flow.protocol.number()
+        let ports = u64::from(flow.src.port)
+            | (u64::from(flow.dst.port) << VIRTUAL_AT)
+            | code(flow.protocol);
+        let mask = PORT | (PORT << VIRTUAL_AT) | CODE;
+        let other = (self.ports.load(Relaxed) ^ ports) & mask;
+        other | differ(&self.client, flow.src.addr) | differ(&self.virtual_, flow.dst.addr) == 0
     }
 
     /// Whether a packet of this flow comes back from the connection's server.
     #[inline]
     pub(crate) fn is_reply(&self, flow: &Flow) -> bool {
-        let ports = self.ports();
-        if ports.protocol() != flow.protocol.number() {
-            return false;
-        }
-        if ports.method() == ForwardMethod::Masquerade as u8 {
-            return load(&self.server) == flow.src.addr
-                && load(&self.client) == flow.dst.addr
-                && ports.server() == flow.src.port
-                && ports.client() == flow.dst.port;
-        }
+        let word = self.ports.load(Relaxed);
+        let (from, at) = match Ports(word).method() {
+            MASQUERADE => (&self.server, SERVER_AT),
+            FULL_NAT => return self.is_reply_to_local(flow),
+            _ => (&self.virtual_, VIRTUAL_AT),
+        };
+        let ports =
+            u64::from(flow.dst.port) | (u64::from(flow.src.port) << at) | code(flow.protocol);
+        let other = (word ^ ports) & (PORT | (PORT << at) | CODE);
+        other | differ(from, flow.src.addr) | differ(&self.client, flow.dst.addr) == 0
+    }
+
+    fn is_reply_to_local(&self, flow: &Flow) -> bool {
         self.identity().reply() == *flow
     }
 
@@ -334,5 +416,49 @@ impl Entry {
     #[inline]
     pub(crate) fn deadline(&self) -> Tick {
         Tick(self.last_seen.load(Relaxed)) + self.timeout.load(Relaxed)
+    }
+}
+
+#[cfg(all(test, not(lvs_loom)))]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn a_packet_needs_the_first_line_only() {
+        for at in [
+            offset_of!(Entry, client),
+            offset_of!(Entry, virtual_),
+            offset_of!(Entry, server),
+            offset_of!(Entry, ports),
+            offset_of!(Entry, dest),
+            offset_of!(Entry, word),
+            offset_of!(Entry, last_seen),
+        ] {
+            assert!(at < 64);
+        }
+        assert_eq!(offset_of!(Entry, dest_index), 64);
+    }
+
+    #[test]
+    fn codes_tell_protocols_apart() {
+        for number in 0..=u8::MAX {
+            if let Some(protocol) = Protocol::from_number(number) {
+                assert_eq!(Ports(code(protocol)).protocol(), protocol);
+            }
+        }
+    }
+
+    #[test]
+    fn packets_and_destinations_overflow_into_the_second_line() {
+        let entry = Entry::zero();
+        for count in 0..5000 {
+            assert_eq!(entry.packets(), count);
+            entry.count_packet();
+        }
+        for index in [0, 65_534, 65_535, 65_536, u32::MAX] {
+            entry.set_destination(index, 7);
+            assert_eq!(entry.destination_index(), index);
+        }
     }
 }

@@ -1,18 +1,13 @@
 //! A thread's way into the table: its handle, and the guard of a batch.
 
-use crate::conn::{Conn, Hit, NewConnection};
+use crate::conn::NewConnection;
 use crate::entry::{Entry, NIL};
-use crate::index::First;
 use crate::insert::Prepared;
 use crate::pool::Stock;
 use crate::sync::Ordering::Relaxed;
 use crate::table::{Inserted, Table, TableFull};
 use core::cell::Cell;
-use lvs_core::Flow;
 use std::sync::Arc;
-
-/// Keys that are looked up together.
-const STAGE: usize = 64;
 
 /// One thread's way into the table.
 #[derive(Debug)]
@@ -109,99 +104,9 @@ impl Drop for Guard<'_> {
 }
 
 impl Guard<'_> {
-    /// The connection of a packet's flow.
     #[inline]
-    #[must_use]
-    pub fn lookup(&self, flow: &Flow) -> Option<Hit<'_>> {
-        if *flow == Flow::NONE {
-            return None;
-        }
-        let table = self.table;
-        let other = table.reply_place(flow);
-        if let Some(other) = other {
-            table.index.prefetch(other);
-        }
-        table
-            .find(table.place(flow), flow)
-            .or_else(|| table.find(other?, flow))
-    }
-
-    /// The template whose client has this flow (IPVS 2.5).
-    #[must_use]
-    pub fn lookup_template(&self, flow: &Flow) -> Option<Conn<'_>> {
-        let table = self.table;
-        table.index.find(table.place(flow), |named| {
-            table.recognise_request(named, flow, true)
-        })
-    }
-
-    /// The connections of many flows, found in stages so that their cache misses overlap. A flow of
-    /// [`Flow::NONE`] finds nothing.
-    pub fn lookup_batch<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
-        for (flows, hits) in flows.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {
-            self.lookup_stages(flows, hits);
-        }
-    }
-
-    fn lookup_stages<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
-        let table = self.table;
-        let mut hashes = [0; STAGE];
-        table.hash_all(flows, &mut hashes);
-        for hash in hashes.iter().take(flows.len()) {
-            table.index.prefetch(table.index.place(*hash));
-        }
-        let mut others = [0; STAGE];
-        let two = table.hash_replies(flows, &mut others);
-        if two {
-            for hash in others.iter().take(flows.len()) {
-                table.index.prefetch(table.index.place(*hash));
-            }
-        }
-        let mut firsts = [First::Absent; STAGE];
-        for ((hash, other), first) in hashes
-            .iter_mut()
-            .zip(&mut others)
-            .zip(&mut firsts)
-            .take(flows.len())
-        {
-            *first = table.index.first(table.index.place(*hash));
-            if two && !matches!(first, First::Likely(_)) {
-                let second = table.index.first(table.index.place(*other));
-                if matches!(first, First::Absent) || matches!(second, First::Likely(_)) {
-                    core::mem::swap(hash, other);
-                    *first = second;
-                }
-            }
-            if let First::Likely(named) = first {
-                table.prefetch(named.entry);
-            }
-        }
-        let sought = flows.iter().zip(&hashes).zip(&others).zip(&firsts);
-        for ((((flow, hash), other), first), hit) in sought.zip(hits) {
-            let named = match first {
-                First::Absent => {
-                    *hit = None;
-                    continue;
-                }
-                First::Likely(named) => Some(*named),
-                First::Beyond => None,
-            };
-            *hit = named
-                .and_then(|named| table.recognise(named, flow))
-                .or_else(|| self.look_further(flow, *hash, two.then_some(*other)));
-        }
-    }
-
-    /// What the first slot with its tag was not.
-    #[cold]
-    fn look_further(&self, flow: &Flow, hash: u64, other: Option<u64>) -> Option<Hit<'_>> {
-        let table = self.table;
-        if *flow == Flow::NONE {
-            return None;
-        }
-        table
-            .find(table.index.place(hash), flow)
-            .or_else(|| table.find(table.index.place(other?), flow))
+    pub(crate) const fn table(&self) -> &Table {
+        self.table
     }
 
     /// Adds a connection, unless its client's flow has one.

@@ -18,7 +18,7 @@
 //! delays other such writers of this bucket, and no reader. Everything else is a compare and
 //! exchange of one word.
 
-use crate::raw::{Slab, Zero, equal_halves, prefetch};
+use crate::raw::{Halves, Slab, prefetch};
 use crate::sync::{
     AtomicU64,
     Ordering::{self, AcqRel, Acquire, Relaxed, Release},
@@ -27,35 +27,20 @@ use crate::sync::{
 
 /// Slots of a bucket.
 pub(crate) const SLOTS: usize = 15;
-/// Words of a bucket: two slots each, and the head in the last one's upper half.
-const WORDS: usize = 8;
 /// How many buckets from its home on may hold a key.
 pub(crate) const REACH: usize = 64;
-/// How many keys with one tag may lie between a key and its home: many more than chance brings,
-/// and too few to fill the reach, so that a crowd of like keys is refused before others are.
-const CROWD: u32 = 240;
+/// How many keys of one home may have one tag: more than chance brings, and few enough to be looked
+/// through. Those of one client's endpoint beyond that are found by their whole flow.
+pub(crate) const CROWD: u32 = 24;
 /// The writers' bit of a head; the rest counts the keys that passed the bucket.
 const LOCKED: u64 = 1 << 32;
 const PASSED: u64 = 1 << 33;
 
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Bucket {
-    words: [AtomicU64; WORDS],
-}
+/// The words of a bucket: two slots each, and the head in the last one's upper half.
+pub(crate) type Bucket = Halves;
 
 #[cfg(not(lvs_loom))]
 const _: () = assert!(size_of::<Bucket>() == 64);
-
-#[allow(unsafe_code, reason = "says that zeroed memory is a bucket")]
-// SAFETY: a bucket is made of atomic integers only.
-unsafe impl Zero for Bucket {
-    fn zero() -> Self {
-        Self {
-            words: Default::default(),
-        }
-    }
-}
 
 /// The half of a word that is a slot.
 #[inline]
@@ -75,7 +60,7 @@ const fn shift(slot: usize) -> u32 {
 impl Bucket {
     #[inline]
     fn word(&self, slot: usize) -> Option<&AtomicU64> {
-        self.words.get(slot / 2)
+        self.0.get(slot / 2)
     }
 
     #[inline]
@@ -87,22 +72,21 @@ impl Bucket {
 
     #[inline]
     const fn head(&self) -> &AtomicU64 {
-        let [.., head] = &self.words;
+        let [.., head] = &self.0;
         head
     }
 
     /// Whether a key of an earlier home may lie in a later bucket.
     #[inline]
-    fn is_passed(&self) -> bool {
+    pub(crate) fn is_passed(&self) -> bool {
         // Acquire: a key that passed here is counted before its slot is written.
         self.head().load(Acquire) >= PASSED
     }
 
     /// A bit for each slot that has the tag; an empty one has tag 0.
-    #[inline]
+    #[inline(always)]
     fn matches(&self, tag: u32, mask: u32) -> u32 {
-        let words = self.words.each_ref().map(|word| word.load(Acquire));
-        equal_halves(words, tag, mask) & ((1 << SLOTS) - 1)
+        self.equal(tag, mask) & ((1 << SLOTS) - 1)
     }
 
     /// Writes an empty slot; false if there is none.
@@ -163,8 +147,24 @@ impl Key {
 /// Where a key is at home, and what marks its slots.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
-    home: usize,
+    home: u32,
     tag: u32,
+}
+
+impl Place {
+    #[inline]
+    pub(crate) const fn pack(self) -> u64 {
+        (self.home as u64) << 32 | self.tag as u64
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
+    pub(crate) const fn unpack(word: u64) -> Self {
+        Self {
+            home: (word >> 32) as u32,
+            tag: word as u32,
+        }
+    }
 }
 
 /// What a slot names.
@@ -174,17 +174,6 @@ pub(crate) struct Named {
     pub(crate) entry: u32,
 }
 
-/// What a look at the home bucket says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum First {
-    /// The table does not have the key.
-    Absent,
-    /// The first slot with the key's tag: most likely it.
-    Likely(Named),
-    /// If anywhere, in another bucket.
-    Beyond,
-}
-
 #[derive(Debug)]
 pub(crate) struct Index {
     buckets: Slab<Bucket>,
@@ -192,6 +181,76 @@ pub(crate) struct Index {
     index_mask: u32,
     /// At most [`REACH`], and no bucket twice.
     reach: usize,
+}
+
+/// What lookups need of the index: copied, so that it stays in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    buckets: &'a [Bucket],
+    index_mask: u32,
+}
+
+impl<'a> View<'a> {
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "parts of the hash, on purpose"
+    )]
+    pub(crate) fn place(&self, hash: u64) -> Place {
+        let home = ((hash >> 32) * self.buckets.len() as u64) >> 32;
+        let tag = hash as u32 & tag_mask(self.index_mask);
+        Place {
+            home: home as u32,
+            // Not that of an empty slot.
+            tag: if tag == 0 { self.index_mask + 1 } else { tag },
+        }
+    }
+
+    /// The home bucket of a key.
+    #[inline]
+    pub(crate) fn home(&self, place: Place) -> Option<&'a Bucket> {
+        self.buckets.get(place.home as usize)
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(&self, place: Place) {
+        if let Some(bucket) = self.home(place) {
+            prefetch(bucket);
+        }
+    }
+
+    /// A bit for each slot of its home that has the key's tag, that is most likely one for the key
+    /// or none.
+    #[inline(always)]
+    pub(crate) fn candidates(&self, home: &Bucket, place: Place) -> u32 {
+        home.matches(place.tag, tag_mask(self.index_mask))
+    }
+
+    /// What the slot of the lowest bit names.
+    #[inline(always)]
+    pub(crate) fn candidate(&self, home: &Bucket, found: u32) -> Named {
+        // A slot that was emptied meanwhile names an entry that does not exist.
+        named(home.slot(found.trailing_zeros() as usize), self.index_mask)
+    }
+}
+
+/// The bits of a slot that hold the tag.
+#[inline]
+const fn tag_mask(index_mask: u32) -> u32 {
+    !(index_mask | REPLY)
+}
+
+/// What a slot names: if it is empty, an entry that does not exist.
+#[inline]
+const fn named(value: u32, index_mask: u32) -> Named {
+    Named {
+        key: if value & REPLY == 0 {
+            Key::Request
+        } else {
+            Key::Reply
+        },
+        entry: (value & index_mask).wrapping_sub(1),
+    }
 }
 
 /// The reach of a key is used up: the index cannot take it.
@@ -215,68 +274,33 @@ impl Index {
         size_of_val(&*self.buckets)
     }
 
+    /// The index as one batch of lookups sees it.
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "parts of the hash, on purpose"
-    )]
-    pub(crate) fn place(&self, hash: u64) -> Place {
-        let home = ((hash >> 32) * self.buckets.len() as u64) >> 32;
-        Place {
-            home: home as usize,
-            tag: hash as u32 & self.tag_mask(),
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            buckets: &self.buckets,
+            index_mask: self.index_mask,
         }
     }
 
     #[inline]
-    const fn tag_mask(&self) -> u32 {
-        !(self.index_mask | REPLY)
+    pub(crate) fn place(&self, hash: u64) -> Place {
+        self.view().place(hash)
     }
 
     #[inline]
-    const fn named(&self, value: u32) -> Option<Named> {
-        let Some(entry) = (value & self.index_mask).checked_sub(1) else {
-            return None;
-        };
-        let key = if value & REPLY == 0 {
-            Key::Request
-        } else {
-            Key::Reply
-        };
-        Some(Named { key, entry })
+    fn home(&self, place: Place) -> Option<&Bucket> {
+        self.buckets.get(place.home as usize)
     }
 
     #[inline]
     pub(crate) fn prefetch(&self, place: Place) {
-        if let Some(bucket) = self.buckets.get(place.home) {
-            prefetch(bucket);
-        }
+        self.view().prefetch(place);
     }
 
-    /// What the home bucket says of a key.
     #[inline]
-    pub(crate) fn first(&self, place: Place) -> First {
-        let Some(bucket) = self.buckets.get(place.home) else {
-            return First::Absent;
-        };
-        let mut found = bucket.matches(place.tag, self.tag_mask());
-        while found != 0 {
-            let value = bucket.slot(found.trailing_zeros() as usize);
-            if value & self.tag_mask() == place.tag
-                && let Some(named) = self.named(value)
-            {
-                return First::Likely(named);
-            }
-            found &= found - 1;
-        }
-        if bucket.is_passed() {
-            if let Some(next) = self.bucket(place, 1) {
-                prefetch(next);
-            }
-            First::Beyond
-        } else {
-            First::Absent
-        }
+    const fn tag_mask(&self) -> u32 {
+        tag_mask(self.index_mask)
     }
 
     /// The first slot with the key's tag for which `accept` has an answer.
@@ -292,8 +316,7 @@ impl Index {
             while found != 0 {
                 let value = bucket.slot(found.trailing_zeros() as usize);
                 if value & self.tag_mask() == place.tag
-                    && let Some(named) = self.named(value)
-                    && let Some(answer) = accept(named)
+                    && let Some(answer) = accept(named(value, self.index_mask))
                 {
                     return Some(answer);
                 }
@@ -308,30 +331,10 @@ impl Index {
 
     #[inline]
     fn bucket(&self, place: Place, distance: usize) -> Option<&Bucket> {
-        let index = place.home + distance;
+        let index = place.home as usize + distance;
         let len = self.buckets.len();
         self.buckets
             .get(if index < len { index } else { index - len })
-    }
-
-    /// Adds a key for `entry`, unless `other` has an answer for a key that is there already: then
-    /// that is what comes back. Of all that add a key in this way, one is the first. `ready` is
-    /// called before the key can be found.
-    pub(crate) fn add_unique<T>(
-        &self,
-        place: Place,
-        named: Named,
-        other: impl FnMut(Named) -> Option<T>,
-        ready: impl FnOnce(),
-    ) -> Result<Option<T>, Full> {
-        let Some(_turn) = self.lock(place) else {
-            return Err(Full);
-        };
-        if let Some(answer) = self.find(place, other) {
-            return Ok(Some(answer));
-        }
-        ready();
-        self.add(place, named).map(|()| None)
     }
 
     /// Adds a key for `entry`, whatever else is there.
@@ -387,9 +390,10 @@ impl Index {
         }
     }
 
-    /// Waits for the other writers of the key's home bucket.
-    fn lock(&self, place: Place) -> Option<Turn<'_>> {
-        let head = self.buckets.get(place.home)?.head();
+    /// Waits for the other writers of the key's home bucket. Whoever adds a key that must be the
+    /// only one of its kind looks for others and adds it in its turn.
+    pub(crate) fn lock(&self, place: Place) -> Option<Turn<'_>> {
+        let head = self.home(place)?.head();
         // Acquire and release: what one writer of this home did is seen by the next.
         while head.fetch_or(LOCKED, Acquire) & LOCKED != 0 {
             while head.load(Relaxed) & LOCKED != 0 {
@@ -401,7 +405,8 @@ impl Index {
 }
 
 /// The right to add a unique key to one home bucket.
-struct Turn<'a>(&'a AtomicU64);
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a AtomicU64);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
@@ -423,7 +428,9 @@ mod tests {
             key: Key::Request,
             entry,
         };
-        let room = CROWD;
+        // A crowd is noticed in buckets that are passed.
+        let slots = u32::try_from(SLOTS).unwrap();
+        let room = slots * CROWD.div_ceil(slots);
         for entry in 0..room {
             assert!(index.add(place, named(entry)).is_ok());
         }
@@ -438,7 +445,7 @@ mod tests {
             assert!(index.remove(place, named(entry)));
             assert!(!index.remove(place, named(entry)));
         }
-        let left = index.buckets.iter().flat_map(|bucket| &bucket.words);
+        let left = index.buckets.iter().flat_map(|bucket| &bucket.0);
         assert!(left.into_iter().all(|word| word.load(Relaxed) == 0));
     }
 }

@@ -1,17 +1,23 @@
 //! Making a connection.
 //!
-//! An entry is filled while nobody else can see it. Then its first key, that of the requests, goes
-//! into the index, under the turn of its home bucket, where of two workers with the same flow one
-//! finds the other's. From here on it can be found, and even unlinked. Then the reply's key follows.
+//! An entry is filled while nobody else can see it. Then its key, that of its client, goes into the
+//! index, under the turn of its home bucket, where of two workers with the same flow one finds the
+//! other's. From here on it can be found, and even unlinked. A second key, if it has one, follows.
 //! The thread's own list brings it to the collector when the batch is over: so the collector never
-//! sees an entry before both keys are where it will look for them.
+//! sees an entry before all keys are where it will look for them.
+//!
+//! An endpoint that is the client of two dozen connections already has a crowd, which nobody shall
+//! have to look through: the next ones get keys made of their whole flow, one for each direction,
+//! and are counted, so that lookups know that there are any. Whether such a key is the only one is
+//! decided in the turn of the client's home bucket all the same.
 
 use crate::conn::{Conn, ConnKind, NewConnection};
 use crate::entry::{
-    Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TEMPLATE, UNLINKED,
+    Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TEMPLATE,
+    UNLINKED, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::handle::Local;
-use crate::index::{Full, Key, Named};
+use crate::index::{CROWD, Full, Key, Named};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 use crate::table::{Inserted, Keys, Table, TableFull};
 
@@ -25,10 +31,15 @@ pub struct Prepared {
 
 impl Table {
     pub(crate) fn prepare(&self, new: &NewConnection) -> Prepared {
-        let mut keys = self.keys_of(&identity(new));
-        if new.kind == ConnKind::Template {
-            keys.reply = None;
-        }
+        let identity = identity(new);
+        let keys = if new.kind == ConnKind::Template {
+            Keys {
+                request: self.wide(&identity.request()),
+                reply: None,
+            }
+        } else {
+            self.keys_of(&identity)
+        };
         self.prefetch_keys(&keys);
         Prepared { new: *new, keys }
     }
@@ -40,57 +51,113 @@ impl Table {
     ) -> Result<Inserted<'_>, TableFull> {
         let Prepared { new, keys } = prepared;
         let identity = identity(new);
-        let request = identity.request();
-        let template = new.kind == ConnKind::Template;
-        let same = |named| self.recognise_request(named, &request, template);
-
         let Some(index) = self.pool.next(&self.entries, &local.stock) else {
-            return match self.index.find(keys.request, same) {
-                Some(conn) if new.kind != ConnKind::OnePacket => Ok(Inserted::Existing(conn)),
+            return match self.existing(new, &identity, keys) {
+                Ok(conn) if new.kind != ConnKind::OnePacket => Ok(Inserted::Existing(conn)),
                 _ => Err(self.count_full()),
             };
         };
         let Some(entry) = self.entries.get(index as usize) else {
             return Err(self.count_full());
         };
-        let conn = Conn {
-            table: self,
-            entry,
-            index,
-        };
         let parent = Conn::adopt(self, new.control);
         prepare(entry, &identity, new, parent);
-        let named = |key| Named { key, entry: index };
-        // Release: a scan that sees it live sees all of it.
-        let go_live = || entry.word.store(first_word(new), Release);
-        let mut full = false;
-        if new.kind == ConnKind::OnePacket {
-            go_live();
+        let put_in = if new.kind == ConnKind::OnePacket {
+            go_live(entry, new);
+            Ok(None)
         } else {
-            let taken = self
-                .index
-                .add_unique(keys.request, named(Key::Request), same, go_live);
-            match (taken, keys.reply) {
-                (Ok(Some(existing)), _) => {
-                    // Nobody has seen the entry: it stays what it was, free and next in turn.
-                    self.disown(parent);
-                    return Ok(Inserted::Existing(existing));
-                }
-                (Ok(None), Some(reply)) => {
-                    full = self.index.add(reply, named(Key::Reply)).is_err();
-                }
-                (Ok(None), None) => {}
-                (Err(Full), _) => full = true,
-            }
+            self.put_in(index, entry, new, &identity, keys)
+        };
+        if let Ok(Some(existing)) = put_in {
+            // Nobody has seen the entry: it stays what it was, free and next in turn.
+            self.disown(parent);
+            return Ok(Inserted::Existing(existing));
         }
         local.stock.take();
         local.made(self, entry, index);
-        if full {
+        if put_in.is_err() {
             // Others may have seen it: the collector takes it out in order, without a report.
-            entry.word.fetch_or(UNLINKED | SILENT, AcqRel);
+            entry.cold.fetch_or(SILENT, Relaxed);
+            entry.word.fetch_or(UNLINKED, AcqRel);
             return Err(self.count_full());
         }
-        Ok(Inserted::New(conn))
+        Ok(Inserted::New(Conn {
+            table: self,
+            entry,
+            index,
+        }))
+    }
+
+    /// Puts the keys of an entry into the index, unless another entry is the same connection: then
+    /// that is what comes back.
+    fn put_in(
+        &self,
+        index: u32,
+        entry: &Entry,
+        new: &NewConnection,
+        identity: &Identity,
+        keys: &Keys,
+    ) -> Result<Option<Conn<'_>>, Full> {
+        let named = |key| Named { key, entry: index };
+        let Some(turn) = self.index.lock(keys.request) else {
+            go_live(entry, new);
+            return Err(Full);
+        };
+        let crowd = match self.existing(new, identity, keys) {
+            Ok(existing) => return Ok(Some(existing)),
+            Err(crowd) => crowd,
+        };
+        if crowd >= CROWD && new.kind == ConnKind::Normal {
+            self.wide_count.fetch_add(1, AcqRel);
+            entry.cold.store(WIDE_REQUEST | WIDE_REPLY, Relaxed);
+            let keys = self.wide_keys(identity, true);
+            go_live(entry, new);
+            self.index.add(keys.request, named(Key::Request))?;
+            drop(turn);
+            if let Some(reply) = keys.reply {
+                self.index.add(reply, named(Key::Reply))?;
+            }
+            return Ok(None);
+        }
+        go_live(entry, new);
+        self.index.add(keys.request, named(Key::Request))?;
+        drop(turn);
+        let Some(reply) = keys.reply else {
+            return Ok(None);
+        };
+        if self.index.add(reply, named(Key::Reply)).is_err() {
+            // A local endpoint that is used towards many servers.
+            self.wide_count.fetch_add(1, AcqRel);
+            entry.cold.fetch_or(WIDE_REPLY, Relaxed);
+            self.index
+                .add(self.wide(&identity.reply()), named(Key::Reply))?;
+        }
+        Ok(None)
+    }
+
+    /// The connection that a new one would be; if there is none, how many like it have its key.
+    fn existing(
+        &self,
+        new: &NewConnection,
+        identity: &Identity,
+        keys: &Keys,
+    ) -> Result<Conn<'_>, u32> {
+        let request = identity.request();
+        let template = new.kind == ConnKind::Template;
+        let same = |named| self.recognise_request(named, &request, template);
+        let mut crowd = 0;
+        let found = self.index.find(keys.request, |named| {
+            crowd += 1;
+            same(named)
+        });
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Relaxed: whoever put one in had the turn of the same bucket.
+        if !template && self.wide_count.load(Relaxed) != 0 {
+            return self.index.find(self.wide(&request), same).ok_or(crowd);
+        }
+        Err(crowd)
     }
 
     fn disown(&self, parent: u32) {
@@ -118,25 +185,33 @@ fn prepare(entry: &Entry, identity: &Identity, new: &NewConnection, parent: u32)
         _ => new.timeout,
     };
     entry.fill(identity);
-    entry.dest_index.store(new.dest.index, Relaxed);
-    entry.dest_generation.store(new.dest.generation, Relaxed);
+    entry.set_destination(new.dest.index, new.dest.generation);
     entry.last_seen.store(new.now.0, Relaxed);
     entry.timeout.store(timeout, Relaxed);
     // The wheel does not have it yet; it will hear of it at the end of the batch.
     entry.due.store((new.now + timeout).0, Relaxed);
     entry.previous.store(NIL, Relaxed);
-    entry.in_packets.store(0, Relaxed);
+    let cold = match new.kind {
+        ConnKind::OnePacket => ONE_PACKET,
+        _ => 0,
+    };
+    entry.cold.store(cold, Relaxed);
     entry.mark.store(new.mark, Relaxed);
     entry.children.store(0, Relaxed);
     entry.control.store(parent, Relaxed);
 }
 
+fn go_live(entry: &Entry, new: &NewConnection) {
+    // Release: a scan that sees it live sees all of it.
+    entry.word.store(first_word(new), Release);
+}
+
 /// State and flags of a connection that begins. It is on its thread's list before anybody can look.
-const fn first_word(new: &NewConnection) -> u32 {
+const fn first_word(new: &NewConnection) -> u16 {
     let kind = match new.kind {
         ConnKind::Normal => 0,
         ConnKind::Template => TEMPLATE,
-        ConnKind::OnePacket => ONE_PACKET | UNLINKED,
+        ConnKind::OnePacket => UNLINKED,
     };
     let no_output = if new.method.rewrites_replies() {
         0

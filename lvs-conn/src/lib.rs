@@ -49,6 +49,7 @@ mod handle;
 mod hash;
 mod index;
 mod insert;
+mod lookup;
 #[cfg(all(test, lvs_loom))]
 #[allow(
     clippy::unwrap_used,
@@ -71,10 +72,10 @@ pub use conn::{
     Activity, Conn, ConnId, ConnKind, DestinationId, Direction, Hit, NewConnection, Transition,
 };
 pub use handle::{Guard, Handle};
-pub use hash::{FlowHasher, SipHash13};
+pub use hash::FlowHash;
 pub use insert::Prepared;
 pub use protocol::{Event, Side, next_state};
 pub use table::{
-    Inserted, Layout, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
+    Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
 };
 pub use timeouts::Timeouts;

@@ -10,10 +10,10 @@
 
 use crate::conn::{Conn, Direction, NewConnection};
 use crate::entry::Entry;
-use crate::hash::SipHash13;
+use crate::hash::FlowHash;
 use crate::pool::{Pool, Stock};
 use crate::raw::Slab;
-use crate::table::{Inserted, Layout, Table, TableConfig};
+use crate::table::{Inserted, Table, TableConfig};
 use loom::thread;
 use lvs_core::{Addr, Endpoint, Flow, Tick};
 use std::sync::Arc;
@@ -21,8 +21,7 @@ use std::sync::Arc;
 fn table(capacity: usize) -> Arc<Table> {
     let config = TableConfig {
         capacity,
-        hasher: SipHash13::with_key(1, 2),
-        layout: Layout::Fast,
+        hash: FlowHash::with_key(1, 2),
     };
     Arc::new(Table::new(&config).unwrap())
 }

@@ -59,7 +59,7 @@ impl Stock {
         if let Some(entry) = entries.get(index as usize) {
             // It will be filled soon.
             prefetch(entry);
-            prefetch(&entry.last_seen);
+            prefetch(&entry.timeout);
         }
         if let Some(place) = self.entries.get(self.len.get()) {
             place.set(index);

@@ -5,6 +5,9 @@
 //! not initialised.
 
 use crate::hash::{LANES, lanes};
+use crate::sync::AtomicU64;
+#[cfg(any(test, not(all(target_arch = "x86_64", not(any(miri, lvs_loom))))))]
+use crate::sync::Ordering;
 use core::ops::Deref;
 
 /// Types for which all-zero bytes are a value.
@@ -162,61 +165,186 @@ pub(crate) fn prefetch<T>(value: &T) {
     }
 }
 
-/// A bit for each 32-bit half of the words, the lower first, that equals `value` under `mask`.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline(always)]
-#[allow(unsafe_code, reason = "calls a function of the processor's own")]
-pub(crate) fn equal_halves(words: [u64; 8], value: u32, mask: u32) -> u32 {
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe { equal_halves_sse2(words, value, mask) }
+/// A bucket's words: two halves of 32 bits each, the lower first.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Halves(pub(crate) [AtomicU64; 8]);
+
+#[allow(unsafe_code, reason = "says that zeroed memory is a bucket")]
+// SAFETY: made of atomic integers only.
+unsafe impl Zero for Halves {
+    fn zero() -> Self {
+        Self(Default::default())
+    }
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+impl Halves {
+    /// A bit for each half that equals `value` under `mask`. Its loads acquire.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "the compiler has no atomic loads of 16 bytes")]
+    pub(crate) fn equal(&self, value: u32, mask: u32) -> u32 {
+        use core::arch::x86_64::{__m128i, _mm_set1_epi32};
+        // SAFETY: SSE2 is part of x86-64.
+        let value = unsafe { _mm_set1_epi32(value.cast_signed()) };
+        // SAFETY: the same.
+        let mask = unsafe { _mm_set1_epi32(mask.cast_signed()) };
+        let found: u32;
+        // SAFETY: what it does is what eight atomic loads of 8 bytes would do, in any order: each
+        // aligned half of such a load is one access of the processor's (Intel SDM 3A, 9.1.1; AMD
+        // APM 2, 7.3.2), every load of which acquires; and as the block may touch memory for all the
+        // compiler knows, nothing moves across it. The words are initialised, and 64 bytes long
+        // and aligned.
+        unsafe {
+            core::arch::asm!(
+                "movdqa {a}, {mask}",
+                "movdqa {b}, {mask}",
+                "movdqa {c}, {mask}",
+                "movdqa {d}, {mask}",
+                "pand {a}, xmmword ptr [{words}]",
+                "pand {b}, xmmword ptr [{words} + 16]",
+                "pand {c}, xmmword ptr [{words} + 32]",
+                "pand {d}, xmmword ptr [{words} + 48]",
+                "pcmpeqd {a}, {value}",
+                "pcmpeqd {b}, {value}",
+                "pcmpeqd {c}, {value}",
+                "pcmpeqd {d}, {value}",
+                "packssdw {a}, {b}",
+                "packssdw {c}, {d}",
+                "packsswb {a}, {c}",
+                "pmovmskb {found:e}, {a}",
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                mask = in(xmm_reg) mask,
+                value = in(xmm_reg) value,
+                words = in(reg) self.0.as_ptr(),
+                found = lateout(reg) found,
+                options(nostack, preserves_flags),
+            );
+        }
+        let _: __m128i = mask;
+        found
+    }
+
+    /// The same for other processors.
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, lvs_loom)))))]
+    #[inline]
+    pub(crate) fn equal(&self, value: u32, mask: u32) -> u32 {
+        self.equal_portable(value, mask)
+    }
+
+    #[cfg(any(test, not(all(target_arch = "x86_64", not(any(miri, lvs_loom))))))]
+    fn equal_portable(&self, value: u32, mask: u32) -> u32 {
+        let words = self.0.each_ref().map(|word| word.load(Ordering::Acquire));
+        let halves = words
+            .iter()
+            .flat_map(|word| [word & u64::from(u32::MAX), word >> 32]);
+        halves.enumerate().fold(0, |found, (at, half)| {
+            let equal = half & u64::from(mask) == u64::from(value);
+            found | (u32::from(equal) << at)
+        })
+    }
+}
+
+/// Keys of five rounds of AES. Only where the processor can compute them.
+#[derive(Clone, Copy)]
+pub(crate) struct AesKey([[u64; 2]; 5]);
+
+#[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
+#[allow(unsafe_code, reason = "calls functions of certain processors")]
+impl AesKey {
+    pub(crate) fn new(keys: [[u64; 2]; 5]) -> Option<Self> {
+        std::arch::is_x86_feature_detected!("aes").then_some(Self(keys))
+    }
+
+    /// Hashes each word.
+    #[inline]
+    pub(crate) fn words(&self, words: &mut [u64]) {
+        // SAFETY: `new` has asked the processor.
+        unsafe { self.words_aes(words) }
+    }
+
+    #[target_feature(enable = "aes")]
+    fn words_aes(&self, words: &mut [u64]) {
+        use core::arch::x86_64::{_mm_cvtsi64_si128, _mm_cvtsi128_si64};
+        let keys = self.keys();
+        for word in words {
+            let block = _mm_cvtsi64_si128(word.cast_signed());
+            *word = _mm_cvtsi128_si64(Self::rounds(&keys, block)).cast_unsigned();
+        }
+    }
+
+    /// Hashes blocks as one.
+    pub(crate) fn blocks(&self, blocks: &[[u64; 2]]) -> u64 {
+        // SAFETY: `new` has asked the processor.
+        unsafe { self.blocks_aes(blocks) }
+    }
+
+    #[target_feature(enable = "aes")]
+    fn blocks_aes(&self, blocks: &[[u64; 2]]) -> u64 {
+        use core::arch::x86_64::{_mm_cvtsi128_si64, _mm_setzero_si128, _mm_xor_si128};
+        let keys = self.keys();
+        let hash = blocks.iter().fold(_mm_setzero_si128(), |hash, block| {
+            Self::rounds(&keys, _mm_xor_si128(hash, load(*block)))
+        });
+        _mm_cvtsi128_si64(hash).cast_unsigned()
+    }
+
+    #[target_feature(enable = "aes")]
+    fn keys(&self) -> [core::arch::x86_64::__m128i; 5] {
+        let [a, b, c, d, e] = self.0;
+        [load(a), load(b), load(c), load(d), load(e)]
+    }
+
+    #[inline]
+    #[target_feature(enable = "aes")]
+    fn rounds(
+        keys: &[core::arch::x86_64::__m128i; 5],
+        block: core::arch::x86_64::__m128i,
+    ) -> core::arch::x86_64::__m128i {
+        use core::arch::x86_64::{_mm_aesenc_si128, _mm_xor_si128};
+        let [first, rest @ ..] = keys;
+        rest.iter()
+            .fold(_mm_xor_si128(block, *first), |block, key| {
+                _mm_aesenc_si128(block, *key)
+            })
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
 #[inline]
 #[target_feature(enable = "sse2")]
-fn equal_halves_sse2(words: [u64; 8], value: u32, mask: u32) -> u32 {
-    use core::arch::x86_64::{
-        _mm_and_si128, _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16, _mm_packs_epi32,
-        _mm_set_epi64x, _mm_set1_epi32,
-    };
-    let [a, b, c, d, e, f, g, h] = words.map(u64::cast_signed);
-    let value = _mm_set1_epi32(value.cast_signed());
-    let mask = _mm_set1_epi32(mask.cast_signed());
-    let [ab, cd, ef, gh] = [(b, a), (d, c), (f, e), (h, g)]
-        .map(|(high, low)| _mm_cmpeq_epi32(_mm_and_si128(_mm_set_epi64x(high, low), mask), value));
-    let all = _mm_packs_epi16(_mm_packs_epi32(ab, cd), _mm_packs_epi32(ef, gh));
-    _mm_movemask_epi8(all).cast_unsigned()
+fn load([low, high]: [u64; 2]) -> core::arch::x86_64::__m128i {
+    core::arch::x86_64::_mm_set_epi64x(high.cast_signed(), low.cast_signed())
 }
 
-/// The same for other processors.
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-#[inline]
-pub(crate) fn equal_halves(words: [u64; 8], value: u32, mask: u32) -> u32 {
-    equal_halves_portable(words, value, mask)
-}
+/// The same for other processors, which have none.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, lvs_loom)))))]
+impl AesKey {
+    pub(crate) const fn new(_: [[u64; 2]; 5]) -> Option<Self> {
+        None
+    }
 
-#[cfg(any(all(test, not(lvs_loom)), miri, not(target_arch = "x86_64")))]
-fn equal_halves_portable(words: [u64; 8], value: u32, mask: u32) -> u32 {
-    let halves = words
-        .iter()
-        .flat_map(|word| [word & u64::from(u32::MAX), word >> 32]);
-    halves.enumerate().fold(0, |found, (at, half)| {
-        let equal = half & u64::from(mask) == u64::from(value);
-        found | (u32::from(equal) << at)
-    })
+    pub(crate) const fn words(&self, _: &mut [u64]) {}
+
+    pub(crate) const fn blocks(&self, _: &[[u64; 2]]) -> u64 {
+        self.0.len() as u64
+    }
 }
 
 /// [`lanes`], compiled for the widest registers that this processor has.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 #[allow(unsafe_code, reason = "calls functions of certain processors")]
-pub(crate) fn hash_lanes<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+pub(crate) fn hash_lanes(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
     #[target_feature(enable = "avx512f,avx512vl")]
-    fn with_avx512<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+    fn with_avx512(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
         lanes(key, words)
     }
     #[target_feature(enable = "avx2")]
-    fn with_avx2<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+    fn with_avx2(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
         lanes(key, words)
     }
     if std::arch::is_x86_feature_detected!("avx512f")
@@ -235,7 +363,7 @@ pub(crate) fn hash_lanes<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N
 /// The same for other processors.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 #[inline]
-pub(crate) fn hash_lanes<const N: usize>(key: [u64; 2], words: &[[u64; LANES]; N]) -> [u64; LANES] {
+pub(crate) fn hash_lanes(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
     lanes(key, words)
 }
 
@@ -250,9 +378,35 @@ mod tests {
             let mask = u32::MAX << bits;
             words[3] = (words[3] >> 32 << 32) | u64::from(value);
             let value = value & mask;
-            let found = equal_halves(words, value, mask);
-            prop_assert_eq!(found, equal_halves_portable(words, value, mask));
+            let halves = Halves(words.map(AtomicU64::new));
+            let found = halves.equal(value, mask);
+            prop_assert_eq!(found, halves.equal_portable(value, mask));
             prop_assert!(found & (1 << 6) != 0);
         }
+    }
+
+    /// The rounds are those of FIPS 197: the first of its appendix B, and what follows from the
+    /// hash being the lower half of four of them.
+    #[test]
+    fn a_round_is_a_round_of_aes() {
+        let block = |text: &str| {
+            let bytes: Vec<u8> = (0..16)
+                .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            [&bytes[..8], &bytes[8..]].map(|half| u64::from_le_bytes(half.try_into().unwrap()))
+        };
+        let keys = [
+            "2b7e151628aed2a6abf7158809cf4f3c",
+            "a0fafe1788542cb123a339392a6c7605",
+            "f2c295f27a96b9435935807a7359f67f",
+            "3d80477d4716fe3e1e237e446d7a883b",
+            "ef44a541a8525b7fb671253bdb0bad00",
+        ];
+        let Some(key) = AesKey::new(keys.map(block)) else {
+            return; // this processor has no AES
+        };
+        let hash = key.blocks(&[block("3243f6a8885a308d313198a2e0370734")]);
+        // The state at the start of round 5.
+        assert_eq!(hash, block("e0927fe8c86363c0d9b1355085b8be01")[0]);
     }
 }

@@ -1,11 +1,11 @@
 //! The table: entries, the index, and who may use them when.
 
 use crate::collector::Collector;
-use crate::conn::{Conn, Direction, Hit};
-use crate::entry::{Entry, Identity, NIL};
+use crate::conn::Conn;
+use crate::entry::{Entry, Identity, NIL, TEMPLATE, WIDE_REPLY, WIDE_REQUEST};
 use crate::epoch::Epoch;
 use crate::handle::Handle;
-use crate::hash::{FlowHasher, SipHash13};
+use crate::hash::FlowHash;
 use crate::index::{Index, Key, Named, Place};
 use crate::pool::Pool;
 use crate::raw::{Slab, prefetch};
@@ -14,7 +14,7 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use crossbeam_utils::CachePadded;
-use lvs_core::{Flow, ForwardMethod, Tick};
+use lvs_core::{Endpoint, Flow, ForwardMethod, Protocol, Tick};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -27,50 +27,30 @@ pub const MAX_HANDLES: usize = 2;
 /// The most connections of a table.
 pub const MAX_CONNECTIONS: usize = 1 << 27;
 
-/// How a table finds its connections: what a lookup costs against what a connection costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Layout {
-    /// Two slots of the index for each connection, one for each direction: 12.8 bytes beside its
-    /// 128. A lookup reads one line of the index, whether it finds something or not.
-    #[default]
-    Fast,
-    /// One slot for each connection, found by its client's address and port whatever the direction:
-    /// 5.3 bytes beside its 128, so that two million connections take 256 MiB with everything
-    /// counted. FULLNAT, whose replies do not name the client, needs two. A lookup reads up to two
-    /// lines of the index (both are fetched at once), and one client's address and port can have at
-    /// most about 240 connections at a time. Making and ending a connection is cheaper.
-    Compact,
-}
-
 /// What a table is made with.
 #[derive(Clone, Debug)]
 pub struct TableConfig {
     /// The most connections at once, 1 to [`MAX_CONNECTIONS`]. Memory is taken as it is used.
     pub capacity: usize,
-    /// The key of the hash of flows; by default drawn from the system's randomness.
-    pub hasher: SipHash13,
-    /// What the index looks like.
-    pub layout: Layout,
+    /// The hash and its key; by default drawn from the system's randomness.
+    pub hash: FlowHash,
 }
 
 impl Default for TableConfig {
     fn default() -> Self {
         Self {
             capacity: 1 << 20,
-            hasher: SipHash13::default(),
-            layout: Layout::default(),
+            hash: FlowHash::default(),
         }
     }
 }
 
 impl TableConfig {
-    /// For `capacity` connections in little memory: two million in 256 MiB. See
-    /// [`Layout::Compact`] for what it costs.
+    /// For `capacity` connections at most.
     #[must_use]
-    pub fn compact(capacity: usize) -> Self {
+    pub fn with_capacity(capacity: usize) -> Self {
         Self {
             capacity,
-            layout: Layout::Compact,
             ..Self::default()
         }
     }
@@ -109,15 +89,19 @@ pub(crate) struct Keys {
 
 /// A table of connections that any number of threads use at once.
 ///
-/// Made of entries of 128 bytes and an index (see [`Layout`]).
+/// Made of entries of 128 bytes and an index of 6 bytes for each: a connection has one slot of the
+/// index, found by its client's address and port whatever the direction. One with FULLNAT, whose
+/// replies do not name the client, has a second; so have those of a client's endpoint that has two
+/// dozen already.
 #[derive(Debug)]
 pub struct Table {
     pub(crate) entries: Slab<Entry>,
     pub(crate) index: Index,
     pub(crate) pool: Pool,
     pub(crate) epoch: Epoch,
-    hasher: SipHash13,
-    layout: Layout,
+    pub(crate) hash: FlowHash,
+    /// Connections with a key made of their whole flow.
+    pub(crate) wide_count: CachePadded<AtomicUsize>,
     /// Entries that the collector shall look at: new ones, and those that end earlier than it knows.
     queue: CachePadded<AtomicU32>,
     /// Entries that were connections once.
@@ -137,17 +121,14 @@ impl Table {
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_CONNECTIONS")]
         let capacity = config.capacity as u32;
-        let slots = match config.layout {
-            Layout::Fast => config.capacity * 3, // two thirds are used
-            Layout::Compact => config.capacity * 5 / 4, // four fifths are used
-        };
+        let slots = config.capacity * 7 / 5; // five sevenths are used
         Ok(Self {
             entries: Slab::new(config.capacity),
             index: Index::new(slots, capacity),
             pool: Pool::new(capacity),
             epoch: Epoch::new(MAX_HANDLES),
-            hasher: config.hasher,
-            layout: config.layout,
+            hash: config.hash,
+            wide_count: CachePadded::new(AtomicUsize::new(0)),
             queue: CachePadded::new(AtomicU32::new(NIL)),
             ended: CachePadded::new(AtomicUsize::new(0)),
             full: CachePadded::new(AtomicU64::new(0)),
@@ -290,75 +271,60 @@ impl Table {
             let Some(entry) = self.entries.get(*index as usize) else {
                 return sum;
             };
-            let (word, seen) = (entry.word.load(Relaxed), entry.last_seen.load(Relaxed));
-            sum.wrapping_add(u64::from(word) + u64::from(seen))
+            let (word, timeout) = (entry.word.load(Relaxed), entry.timeout.load(Relaxed));
+            sum.wrapping_add(u64::from(word) + u64::from(timeout))
         })
     }
 
-    /// Where a flow's connection is found if the flow is a request.
+    /// Where what an endpoint is the client of is found.
     #[inline]
-    pub(crate) fn place(&self, flow: &Flow) -> Place {
-        self.index.place(match self.layout {
-            Layout::Fast => self.hasher.hash(flow),
-            Layout::Compact => self.hasher.hash_endpoint(flow.protocol, flow.src),
-        })
+    pub(crate) fn narrow(&self, protocol: Protocol, endpoint: Endpoint) -> Place {
+        self.index.place(self.hash.endpoint(protocol, endpoint))
     }
 
-    /// [`Table::place`] of many flows.
-    #[inline]
-    pub(crate) fn hash_all(&self, flows: &[Flow], hashes: &mut [u64]) {
-        match self.layout {
-            Layout::Fast => self.hasher.hash_all(flows, hashes),
-            Layout::Compact => self.hasher.hash_ends(flows, true, hashes),
-        }
-    }
-
-    /// [`Table::reply_place`] of many flows; false if there is none.
-    #[inline]
-    pub(crate) fn hash_replies(&self, flows: &[Flow], hashes: &mut [u64]) -> bool {
-        let compact = self.layout == Layout::Compact;
-        if compact {
-            self.hasher.hash_ends(flows, false, hashes);
-        }
-        compact
-    }
-
-    /// The other place to look, if there is one.
-    #[inline]
-    pub(crate) fn reply_place(&self, flow: &Flow) -> Option<Place> {
-        match self.layout {
-            Layout::Fast => None,
-            Layout::Compact => {
-                let hash = self.hasher.hash_endpoint(flow.protocol, flow.dst);
-                Some(self.index.place(hash))
-            }
-        }
+    /// Where a template is found, and connections of crowds.
+    pub(crate) fn wide(&self, flow: &Flow) -> Place {
+        self.index.place(self.hash.flow(flow))
     }
 
     /// Where an entry's keys are.
     pub(crate) fn keys(&self, entry: &Entry) -> Keys {
         let identity = entry.identity();
-        let keys = self.keys_of(&identity);
-        if entry.is_template() {
+        if entry.word.load(Relaxed) & TEMPLATE != 0 {
             return Keys {
+                request: self.wide(&identity.request()),
                 reply: None,
-                ..keys
             };
         }
-        keys
+        let cold = entry.cold.load(Relaxed);
+        if cold & (WIDE_REQUEST | WIDE_REPLY) == 0 {
+            return self.keys_of(&identity);
+        }
+        self.wide_keys(&identity, cold & WIDE_REQUEST != 0)
     }
 
+    /// The keys of a connection that is in no crowd.
     pub(crate) fn keys_of(&self, identity: &Identity) -> Keys {
-        let reply = identity.reply();
+        let Identity { protocol, .. } = *identity;
+        let local = identity
+            .local
+            .filter(|_| identity.method == ForwardMethod::FullNat);
         Keys {
-            request: self.place(&identity.request()),
-            reply: match self.layout {
-                Layout::Fast => Some(self.place(&reply)),
-                Layout::Compact if identity.method == ForwardMethod::FullNat => {
-                    self.reply_place(&reply)
-                }
-                Layout::Compact => None,
+            request: self.narrow(protocol, identity.client),
+            reply: local.map(|local| self.narrow(protocol, local)),
+        }
+    }
+
+    /// The keys of one whose reply is found by its whole flow, and maybe its request.
+    #[cold]
+    pub(crate) fn wide_keys(&self, identity: &Identity, request: bool) -> Keys {
+        Keys {
+            request: if request {
+                self.wide(&identity.request())
+            } else {
+                self.narrow(identity.protocol, identity.client)
             },
+            reply: Some(self.wide(&identity.reply())),
         }
     }
 
@@ -369,56 +335,13 @@ impl Table {
         }
     }
 
-    /// Brings an entry, if it is one, into the cache.
+    /// Brings both lines of an entry, if it is one, into the cache.
     #[inline]
     pub(crate) fn prefetch(&self, index: u32) {
         if let Some(entry) = self.entries.get(index as usize) {
             prefetch(entry);
-            prefetch(&entry.last_seen);
+            prefetch(&entry.timeout);
         }
-    }
-
-    /// The connection that a slot of the index names, if a packet of this flow belongs to it.
-    #[inline]
-    pub(crate) fn recognise(&self, named: Named, flow: &Flow) -> Option<Hit<'_>> {
-        let index = named.entry;
-        let entry = self.entries.get(index as usize)?;
-        let direction = match (self.layout, named.key) {
-            (Layout::Fast, Key::Request) if entry.is_request(flow) => Direction::FromClient,
-            (Layout::Fast, Key::Reply) if entry.is_reply(flow) => Direction::FromServer,
-            (Layout::Compact, _) if entry.is_request(flow) => Direction::FromClient,
-            (Layout::Compact, _) if entry.is_reply(flow) => Direction::FromServer,
-            _ => return None,
-        };
-        let conn = Conn {
-            table: self,
-            entry,
-            index,
-        };
-        conn.is_sought(false).then_some(Hit { conn, direction })
-    }
-
-    #[inline]
-    pub(crate) fn find(&self, place: Place, flow: &Flow) -> Option<Hit<'_>> {
-        self.index.find(place, |named| self.recognise(named, flow))
-    }
-
-    /// The connection whose client has this flow, or the template.
-    pub(crate) fn recognise_request(
-        &self,
-        named: Named,
-        flow: &Flow,
-        template: bool,
-    ) -> Option<Conn<'_>> {
-        let index = named.entry;
-        let entry = self.entries.get(index as usize)?;
-        let conn = Conn {
-            table: self,
-            entry,
-            index,
-        };
-        (named.key == Key::Request && entry.is_request(flow) && conn.is_sought(template))
-            .then_some(conn)
     }
 
     /// Removes an entry's keys from the index, those that are still there.

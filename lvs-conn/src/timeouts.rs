@@ -16,7 +16,10 @@
 //! assert_eq!(timeouts.seconds(), (120, 120, 44));
 //! ```
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
 use lvs_core::state::{sctp, tcp};
 use lvs_core::{Protocol, Tick};
 
@@ -73,6 +76,20 @@ pub struct Timeouts {
     sctp: [AtomicU32; SCTP.len()],
     udp: AtomicU32,
     secure_tcp: AtomicBool,
+    /// See [`Timeouts::version`].
+    version: AtomicU16,
+}
+
+/// The largest version that a connection can remember.
+const LAST_VERSION: u16 = 7;
+
+/// A version that no timeouts of this process have had: 1 to [`LAST_VERSION`], and then 0.
+fn new_version() -> u16 {
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let next = |used| (used < LAST_VERSION).then_some(used + 1);
+    // Relaxed: it counts, and nothing else is told by it.
+    USED.fetch_update(Relaxed, Relaxed, next)
+        .map_or(0, |used| used + 1)
 }
 
 impl Default for Timeouts {
@@ -84,6 +101,7 @@ impl Default for Timeouts {
             sctp: SCTP.map(ticks),
             udp: ticks(UDP),
             secure_tcp: AtomicBool::new(false),
+            version: AtomicU16::new(new_version()),
         }
     }
 }
@@ -107,12 +125,23 @@ impl Timeouts {
     /// 0 leaves a value as it is; one over [`MAX_SECONDS`] becomes that. Connections keep the
     /// timeout they have until their next packet.
     pub fn set_seconds(&self, tcp: u32, tcp_fin: u32, udp: u32) {
+        // No version while they change; a connection that missed the change would keep what it has.
+        self.version.store(0, SeqCst);
         let [_, established, _, _, fin_wait, ..] = &self.tcp;
         for (timeout, seconds) in [(established, tcp), (fin_wait, tcp_fin), (&self.udp, udp)] {
             if seconds != 0 {
                 timeout.store(Tick::seconds(seconds.min(MAX_SECONDS)), Relaxed);
             }
         }
+        // Release: who marks a connection with it has read the new timeouts.
+        self.version.store(new_version(), Release);
+    }
+
+    /// Which timeouts these are: a connection whose timeout was set by this version for the state
+    /// that it is in need not be looked at. 0 if there were too many to be told apart.
+    #[inline]
+    pub(crate) fn version(&self) -> u16 {
+        self.version.load(Acquire)
     }
 
     /// The three values that [`Timeouts::set_seconds`] sets, in its order.

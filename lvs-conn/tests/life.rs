@@ -8,21 +8,14 @@
     reason = "a test may fail"
 )]
 
-use lvs_conn::{
-    Conn, ConnKind, Guard, Inserted, Layout, NewConnection, SipHash13, Table, TableConfig,
-};
+use lvs_conn::{Conn, ConnKind, Guard, Inserted, NewConnection, Table, TableConfig};
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 use std::sync::Arc;
 
 const MINUTE: u32 = Tick::seconds(60);
 
-fn table(capacity: usize, layout: Layout) -> Arc<Table> {
-    let config = TableConfig {
-        capacity,
-        layout,
-        ..TableConfig::default()
-    };
-    Arc::new(Table::new(&config).unwrap())
+fn table(capacity: usize) -> Arc<Table> {
+    Arc::new(Table::new(&TableConfig::with_capacity(capacity)).unwrap())
 }
 
 fn new(client: u32, now: Tick) -> NewConnection {
@@ -68,8 +61,8 @@ fn template(timeout: u32) -> NewConnection {
 
 #[test]
 fn templates_and_packets_do_not_meet() {
-    for layout in [Layout::Fast, Layout::Compact] {
-        let table = table(8, layout);
+    {
+        let table = table(8);
         let mut handle = table.register();
         {
             let guard = handle.pin();
@@ -107,7 +100,7 @@ fn templates_and_packets_do_not_meet() {
 /// IPVS 2.4, rule 4.
 #[test]
 fn what_controls_others_gets_another_minute() {
-    let table = table(8, Layout::Fast);
+    let table = table(8);
     let mut handle = table.register();
     {
         let guard = handle.pin();
@@ -140,7 +133,7 @@ fn what_controls_others_gets_another_minute() {
 
 #[test]
 fn an_unlinked_parent_waits_for_its_children_unseen() {
-    let table = table(8, Layout::Fast);
+    let table = table(8);
     let mut handle = table.register();
     {
         let guard = handle.pin();
@@ -168,7 +161,7 @@ fn an_unlinked_parent_waits_for_its_children_unseen() {
 #[test]
 fn a_chain_ends_together_but_for_an_assured_template() {
     for assured in [false, true] {
-        let table = table(8, Layout::Fast);
+        let table = table(8);
         let mut handle = table.register();
         {
             let guard = handle.pin();
@@ -190,7 +183,7 @@ fn a_chain_ends_together_but_for_an_assured_template() {
 
 #[test]
 fn one_packet_is_counted_and_never_found() {
-    let table = table(8, Layout::Fast);
+    let table = table(8);
     let mut handle = table.register();
     let one = NewConnection {
         kind: ConnKind::OnePacket,
@@ -209,7 +202,7 @@ fn one_packet_is_counted_and_never_found() {
 
 #[test]
 fn nothing_ends_early_when_the_clock_goes_back() {
-    let table = table(64, Layout::Fast);
+    let table = table(64);
     let mut handle = table.register();
     let start = Tick(1_000_000);
     let back = Tick(400_000);
@@ -225,7 +218,7 @@ fn nothing_ends_early_when_the_clock_goes_back() {
 
 #[test]
 fn ticks_wrap() {
-    let table = table(64, Layout::Fast);
+    let table = table(64);
     let mut handle = table.register();
     let mut now = Tick(u32::MAX - 1000);
     for client in 0..40 {
@@ -246,7 +239,7 @@ fn ticks_wrap() {
 /// However small the slices, everything ends, once; and no slice is larger than it may be.
 #[test]
 fn small_slices_lose_nothing() {
-    let table = table(5000, Layout::Fast);
+    let table = table(5000);
     let mut handle = table.register();
     for client in 0..5000 {
         let timeout = [1, 100, 300, 70_000, 20_000_000][client as usize % 5];
@@ -285,7 +278,7 @@ fn small_slices_lose_nothing() {
 /// free entries are there for the others.
 #[test]
 fn a_thread_may_vanish() {
-    let table = table(4096, Layout::Fast);
+    let table = table(4096);
     for round in 0..5 {
         let table = &table;
         std::thread::scope(|scope| {
@@ -308,7 +301,7 @@ fn a_thread_may_vanish() {
 
 #[test]
 fn all_of_a_destination_end_at_once() {
-    let table = table(1000, Layout::Fast);
+    let table = table(1000);
     let mut handle = table.register();
     for client in 0..1000 {
         let mut new = new(client, Tick(0));
@@ -325,14 +318,14 @@ fn all_of_a_destination_end_at_once() {
 /// random ones do. A table filled to the last entry with them takes all.
 #[test]
 fn regular_choices_fill_the_table_to_the_last_entry() {
-    for layout in [Layout::Fast, Layout::Compact] {
+    {
         let choices: [fn(u32) -> (u32, u16); 3] = [
             |n| (0x0a00_0000 + n, 4000), // addresses in a row
             |n| (0x0a00_0000, u16::try_from(n % 60_000).unwrap()), // ports in a row
             |n| (0x0a00_0000 + (n << 12), 4000), // strides
         ];
         for choice in choices {
-            let table = table(50_000, layout);
+            let table = table(50_000);
             let mut handle = table.register();
             for n in 0..50_000 {
                 let (address, port) = choice(n);
@@ -349,49 +342,73 @@ fn regular_choices_fill_the_table_to_the_last_entry() {
     }
 }
 
-/// Who knows the key, or has one address and port for everything, is refused in time, and hurts
-/// only connections like its own.
+/// One address and port for everything: a crowd that nobody has to look through. All are found from
+/// both sides, all end, and nothing is left.
 #[test]
-fn a_crowd_in_one_place_is_refused_and_leaves_nothing() {
-    let table = Arc::new(
-        Table::new(&TableConfig {
-            capacity: 100_000,
-            layout: Layout::Compact,
-            hasher: SipHash13::with_key(1, 2),
-        })
-        .unwrap(),
-    );
-    let mut handle = table.register();
-    let to = |n: u32| NewConnection {
-        virtual_endpoint: Endpoint::new(Addr::from_v4_bits(0x0a00_0000 + n), 80),
-        timeout: 10,
-        ..new(7, Tick(0))
-    };
-    let room = (0..5000).take_while(|n| handle.pin().insert(&to(*n)).is_ok());
-    let room = u32::try_from(room.count()).unwrap();
-    assert!((200..300).contains(&room), "{room}");
-    for n in 0..room {
-        assert!(handle.pin().lookup(&request(&to(n))).is_some());
-    }
-    for client in 100..20_000 {
-        insert(
-            &handle.pin(),
-            &NewConnection {
+fn a_client_may_have_a_crowd_of_connections_from_one_port() {
+    const CROWD: u32 = 65_535;
+    let methods = [
+        ForwardMethod::Masquerade,
+        ForwardMethod::DirectRoute,
+        ForwardMethod::FullNat,
+    ];
+    for method in methods {
+        let table = table(200_000);
+        let mut handle = table.register();
+        let to = |n: u32| {
+            let port = u16::try_from(n).unwrap();
+            NewConnection {
+                virtual_endpoint: Endpoint::new("10.0.0.1".parse().unwrap(), port),
+                destination: Endpoint::new("10.2.0.1".parse().unwrap(), port),
+                // A local endpoint serves towards many servers.
+                local: Some("10.3.0.1:1025".parse().unwrap()),
+                method,
                 timeout: 10,
-                ..new(client, Tick(0))
-            },
-        );
+                ..new(7, Tick(0))
+            }
+        };
+        let back = |n: u32| {
+            let new = to(n);
+            match method {
+                ForwardMethod::Masquerade => reply(&new),
+                ForwardMethod::FullNat => {
+                    Flow::new(new.protocol, new.destination, new.local.unwrap())
+                }
+                _ => request(&new).reversed(),
+            }
+        };
+        for n in 0..CROWD {
+            insert(&handle.pin(), &to(n));
+        }
+        {
+            let guard = handle.pin();
+            for n in 0..CROWD {
+                assert!(matches!(guard.insert(&to(n)), Ok(Inserted::Existing(_))));
+                let hits = [request(&to(n)), back(n)].map(|flow| guard.lookup(&flow).unwrap());
+                assert_eq!(hits[0].conn, hits[1].conn);
+                assert_eq!(
+                    hits[0].conn.virtual_endpoint().port,
+                    u16::try_from(n).unwrap()
+                );
+            }
+            let flows: Vec<Flow> = (0..CROWD).step_by(100).map(back).collect();
+            let mut hits = vec![None; flows.len()];
+            guard.lookup_batch(&flows, &mut hits);
+            assert!(hits.iter().all(Option::is_some));
+            assert!(guard.lookup(&request(&to(CROWD))).is_none());
+        }
+        for client in 100..20_000 {
+            insert(&handle.pin(), &new(client, Tick(0)));
+        }
+        assert_eq!(end(&table, Tick(10)), CROWD as usize);
+        assert!((0..CROWD).all(|n| handle.pin().lookup(&request(&to(n))).is_none()));
+        assert!((100..20_000).all(|n| handle.pin().lookup(&request(&new(n, Tick(0)))).is_some()));
     }
-    let mut reported = 0;
-    let ended = table.collect(Tick(10), usize::MAX, &mut |_| reported += 1);
-    assert_eq!((ended, reported), (19_900 + room as usize, ended));
-    assert!(table.is_empty());
-    assert!(handle.pin().insert(&to(0)).is_ok());
 }
 
 #[test]
-fn the_compact_table_finds_both_directions_of_every_method() {
-    let table = table(100, Layout::Compact);
+fn both_directions_of_every_method_are_found() {
+    let table = table(100);
     let mut handle = table.register();
     let guard = handle.pin();
     let methods = [
@@ -432,12 +449,7 @@ fn the_compact_table_finds_both_directions_of_every_method() {
 /// Two million connections in 256 MiB, everything counted.
 #[test]
 fn two_million_fit_in_256_mib() {
-    let table = Table::new(&TableConfig::compact(2_000_000)).unwrap();
+    let table = Table::new(&TableConfig::with_capacity(2_000_000)).unwrap();
     let others = 128 * 128 + 4 * 256 * 8 * 4 + 4096; // seats, wheel, the rest
     assert!(table.memory() + others <= 256 << 20, "{}", table.memory());
-    let fast = TableConfig {
-        capacity: 2_000_000,
-        ..TableConfig::default()
-    };
-    assert!(Table::new(&fast).unwrap().memory() <= 2_000_000 * 141);
 }
