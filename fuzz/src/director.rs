@@ -497,6 +497,9 @@ fn judge(before: &Frame<'_>, verdict: &Verdict, after: &Frame<'_>) {
         // What it was about to become does not matter.
         Verdict::Drop(_) => {}
         Verdict::ToHost => assert!(parse(after).is_ok()),
+        // A copy waits.
+        Verdict::Held => {}
+        Verdict::ForwardPieces { cut, .. } => assert!(after.len() > cut.limit as usize),
         Verdict::ForwardSegments { .. } => panic!("nothing was segmented"),
     }
 }

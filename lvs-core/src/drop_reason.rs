@@ -61,8 +61,14 @@ drop_reasons! {
     /// An ICMP error whose quoted packet cannot be read.
     BadIcmpQuote = "bad_icmp_quote",
     // Deciding.
-    /// A fragment whose first piece has not been seen.
+    /// A fragment of a datagram whose connection is gone.
     FragmentUnknown = "fragment_unknown",
+    /// A fragment that repeats or overlaps another of its datagram, or contradicts its length.
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment that would have had to wait for others, without room for it.
+    FragmentFull = "fragment_full",
+    /// A fragment that waited for others which did not come.
+    FragmentLost = "fragment_lost",
     /// No destination of the service can take the connection; the client was told.
     NoDestination = "no_destination",
     /// The connection's destination was removed.

@@ -3,7 +3,7 @@
 
 use crate::calls::Calls;
 use crate::defence::Defence;
-use crate::fragments::{Datagram, Fragments};
+use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::route::{Routes, Way};
@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
 use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
-use lvs_core::{DropReason, ForwardMethod, Tick};
+use lvs_core::{DropReason, Family, ForwardMethod, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) identification: &'a mut Identification,
     /// The connections that this batch has made, which its common lookup could not see.
     pub(crate) fresh: Fresh,
+    /// Of a datagram that came in pieces: the length of the longest one as a packet.
+    pub(crate) largest_piece: Option<u32>,
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
@@ -45,11 +47,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         hit: Option<Hit<'g>>,
     ) -> Verdict {
         match packet.kind {
-            Kind::Tcp | Kind::Udp | Kind::Sctp => match packet.fragment {
-                Fragment::None => self.whole(frame, packet, hit),
-                Fragment::First => self.first_piece(frame, packet, hit),
-                Fragment::Later => self.later_piece(frame, packet),
-            },
+            Kind::Tcp | Kind::Udp | Kind::Sctp if packet.fragment == Fragment::None => {
+                self.whole(frame, packet, hit)
+            }
+            Kind::OtherIp | Kind::NotIp | Kind::ArpRequest => Verdict::Pass,
+            _ if packet.fragment != Fragment::None => self.piece(frame, packet, hit),
             Kind::IcmpError => self.icmp_error(frame, packet),
             Kind::IcmpEchoRequest => self.stranger(frame, packet),
             _ => Verdict::Pass,
@@ -58,12 +60,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
     /// A packet with ports.
     #[inline]
-    fn whole(&mut self, frame: &mut Frame<'_>, packet: &Packet, hit: Option<Hit<'g>>) -> Verdict {
-        let hit = match hit {
-            None if self.fresh.may_have(&packet.flow) => self.guard.lookup(&packet.flow),
-            hit => hit,
-        };
-        match hit {
+    pub(crate) fn whole(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        hit: Option<Hit<'g>>,
+    ) -> Verdict {
+        match self.known(packet, hit) {
             Some(Hit {
                 conn,
                 direction: Direction::FromServer,
@@ -76,41 +79,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
     }
 
-    /// A first fragment: the later ones will need its ports.
-    #[cold]
-    fn first_piece(
-        &mut self,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        hit: Option<Hit<'g>>,
-    ) -> Verdict {
-        let datagram = Datagram::of(frame, packet);
-        let verdict = self.whole(frame, packet, hit);
-        if let (Verdict::Forward(_), Some(datagram)) = (verdict, datagram) {
-            self.fragments.remember(datagram, packet.flow, self.now);
-        }
-        verdict
-    }
-
-    /// A later fragment goes where its first one went.
-    #[cold]
-    fn later_piece(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
-        let first = Datagram::of(frame, packet)
-            .and_then(|datagram| self.fragments.find(&datagram, self.now));
-        let Some(flow) = first else {
-            return if self.rules.is_vip(packet.flow.dst.addr) {
-                Verdict::Drop(DropReason::FragmentUnknown)
-            } else {
-                Verdict::Pass
-            };
-        };
-        match self.guard.lookup(&flow) {
-            None => Verdict::Drop(DropReason::FragmentUnknown),
-            Some(Hit {
-                conn,
-                direction: Direction::FromServer,
-            }) => self.reply(frame, packet, conn),
-            Some(Hit { conn, .. }) => self.request(frame, packet, conn),
+    /// The connection of a packet with ports, also one that this batch has made.
+    #[inline]
+    pub(crate) fn known(&self, packet: &Packet, hit: Option<Hit<'g>>) -> Option<Hit<'g>> {
+        match hit {
+            None if self.fresh.may_have(&packet.flow) => self.guard.lookup(&packet.flow),
+            hit => hit,
         }
     }
 
@@ -191,18 +165,29 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         conn: Conn<'g>,
         destination: &Destination,
     ) -> Verdict {
+        let later = packet.fragment == Fragment::Later;
         if let Some(counters) = destination.counters.of(self.worker) {
-            counters.packet_in(packet.ip_len());
+            match later {
+                false => counters.packet_in(of_datagram(packet)),
+                true => counters.more_in(of_datagram(packet)),
+            }
         }
         self.advance(packet, conn, Direction::FromClient, Some(destination));
         let way = (conn.destination(), conn.method());
         let verdict = self.transmit(frame, packet, way, destination);
-        conn.count_in_packet();
+        if !later {
+            conn.count_in_packet();
+        }
         verdict
     }
 
     /// A packet from the server of a connection (4.3).
-    fn reply(&mut self, frame: &mut Frame<'_>, packet: &Packet, conn: Conn<'g>) -> Verdict {
+    pub(crate) fn reply(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        conn: Conn<'g>,
+    ) -> Verdict {
         if !conn.method().rewrites_replies() {
             // The host routes its own copy; the connection has seen a reply.
             self.count_reply(packet, conn);
@@ -225,7 +210,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 self.count_reply(packet, conn);
                 lvs_packet::ttl::decrement(frame, packet);
                 lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
-                Verdict::Forward(route.hop)
+                self.leave_by(frame, packet, &route)
             }
             Way::Local => {
                 self.count_reply(packet, conn);
@@ -247,7 +232,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             && destination.backend.is_available()
             && let Some(counters) = destination.counters.of(self.worker)
         {
-            counters.packet_out(packet.ip_len());
+            match packet.fragment {
+                Fragment::Later => counters.more_out(of_datagram(packet)),
+                _ => counters.packet_out(of_datagram(packet)),
+            }
         }
         self.advance(
             packet,
@@ -333,6 +321,17 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Ok(()) => Verdict::Answer(reason),
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+}
+
+/// How many bytes of its datagram, made whole, a packet has: statistics count datagrams (IPVS 4.2).
+fn of_datagram(packet: &Packet) -> u32 {
+    /// What only pieces have.
+    const FRAGMENT_HEADER: u32 = 8;
+    match (packet.fragment, packet.family) {
+        (Fragment::Later, _) => packet.end - u32::from(packet.l4),
+        (Fragment::First, Family::V6) => packet.ip_len() - FRAGMENT_HEADER,
+        _ => packet.ip_len(),
     }
 }
 

@@ -99,7 +99,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         ttl::decrement(frame, packet);
         match icmp::translate_to_server(frame, packet, quoted, conn.destination()) {
-            Ok(()) => Verdict::Forward(route.hop),
+            Ok(()) => self.leave_by(frame, packet, &route),
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -138,7 +138,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         ttl::decrement(frame, packet);
         match icmp::translate_to_client(frame, packet, quoted, conn.virtual_endpoint()) {
-            Ok(()) => Verdict::Forward(route.hop),
+            Ok(()) => self.leave_by(frame, packet, &route),
             Err(reason) => Verdict::Drop(reason),
         }
     }

@@ -22,6 +22,7 @@
 //! director.add_destination(&key, &DestinationSpec::new(server, ForwardMethod::Masquerade))?;
 //! let worker = director.worker().expect("the first of one");
 //! // worker.process(now, &mut routes, &mut frames, &mut verdicts);
+//! // and what the batch has set free: while let Some((frame, verdict)) = worker.next_released(...)
 //! # drop(worker);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -31,6 +32,7 @@ mod begin;
 mod calls;
 mod checks;
 mod control;
+mod cut;
 mod decide;
 mod defence;
 mod director;
@@ -45,7 +47,9 @@ mod listing;
 mod marks;
 mod path_mtu;
 mod persist;
+mod pieces;
 mod plan;
+mod released;
 mod route;
 mod rules;
 mod settings;
@@ -61,6 +65,7 @@ mod verdict;
 mod worker;
 
 pub use control::{Operation, Rule};
+pub use cut::Cut;
 pub use director::{Director, DirectorConfig};
 pub use error::RuleError;
 pub use marks::{Addresses, Interface, MarkError, MarkRule, Match, Pattern, Ports, Transport};

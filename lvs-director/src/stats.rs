@@ -41,6 +41,18 @@ impl Shard {
         add(&self.out_bytes, u64::from(bytes));
     }
 
+    /// More of a packet that has been counted: a later fragment.
+    #[inline]
+    pub(crate) fn more_in(&self, bytes: u32) {
+        add(&self.in_bytes, u64::from(bytes));
+    }
+
+    /// As [`Shard::more_in`], towards a client.
+    #[inline]
+    pub(crate) fn more_out(&self, bytes: u32) {
+        add(&self.out_bytes, u64::from(bytes));
+    }
+
     fn read(&self) -> Counters {
         Counters {
             conns: self.conns.load(Relaxed),

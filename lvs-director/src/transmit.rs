@@ -1,5 +1,6 @@
 //! Sending a request on by the method of its connection: TTL, MTU, then the rewriting (IPVS 3).
 
+use crate::cut::Cut;
 use crate::decide::Decider;
 use crate::route::{Route, Routes, Way};
 use crate::rules::Destination;
@@ -62,15 +63,41 @@ impl<R: Routes> Decider<'_, '_, R> {
                     return verdict;
                 }
                 nat::rewrite_destination(frame, packet, server);
-                Verdict::Forward(route.hop)
+                self.leave_by(frame, packet, &route)
             }
             _ => {
                 ttl::decrement(frame, packet);
                 if let Some(verdict) = self.too_big(frame, packet, route.mtu, Some(packet)) {
                     return verdict;
                 }
-                Verdict::Forward(route.hop)
+                self.leave_by(frame, packet, &route)
             }
+        }
+    }
+
+    /// Sends a packet on whose MTU has been looked at: what is still longer may be cut (3.7).
+    #[inline]
+    pub(crate) fn leave_by(
+        &mut self,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        route: &Route,
+    ) -> Verdict {
+        let cut = packet.family == Family::V4 && frame.offload.segmentation.is_none();
+        if packet.ip_len() > route.mtu && cut {
+            return self.in_pieces(route);
+        }
+        Verdict::Forward(route.hop)
+    }
+
+    #[cold]
+    fn in_pieces(&mut self, route: &Route) -> Verdict {
+        Verdict::ForwardPieces {
+            hop: route.hop,
+            cut: Cut {
+                limit: route.mtu,
+                identification: self.identification.next_v6(),
+            },
         }
     }
 
@@ -118,6 +145,8 @@ impl<R: Routes> Decider<'_, '_, R> {
         }
         match outer.encapsulate(frame, packet) {
             Err(reason) => Verdict::Drop(reason),
+            // Tunnels are cut outside, also those of IPv6: who sends may.
+            Ok(()) if packet.ip_len() > mtu => self.in_pieces(route),
             Ok(()) => Verdict::Forward(route.hop),
         }
     }
@@ -131,11 +160,18 @@ impl<R: Routes> Decider<'_, '_, R> {
         mtu: u32,
         request: Option<&Packet>,
     ) -> Option<Verdict> {
-        if largest_packet(frame, packet) <= mtu || packet.kind == Kind::IcmpError {
+        let length = match self.largest_piece {
+            Some(largest) if packet.family == Family::V6 => largest,
+            _ => largest_packet(frame, packet),
+        };
+        if length <= mtu {
             return None;
         }
-        if packet.family == Family::V4 && !packet.dont_fragment {
-            return None;
+        match (packet.family, packet.kind) {
+            (Family::V4, Kind::IcmpError) => return None,
+            (Family::V6, Kind::IcmpError) => return Some(Verdict::Drop(DropReason::TooBig)),
+            (Family::V4, _) if !packet.dont_fragment => return None,
+            _ => {}
         }
         let problem = IcmpProblem::TooBig { mtu };
         Some(match request {

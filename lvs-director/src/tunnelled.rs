@@ -78,6 +78,12 @@ impl Identification {
         self.next
     }
 
+    /// The identification of the next IPv6 packet that is cut here.
+    pub(crate) fn next_v6(&mut self) -> u32 {
+        let number = u64::from(self.next());
+        ((self.key ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+
     /// What keeps the ports of GUE from being predicted.
     pub(crate) const fn key(&self) -> u64 {
         self.key

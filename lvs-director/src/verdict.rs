@@ -1,5 +1,6 @@
 //! What becomes of a packet.
 
+use crate::cut::Cut;
 use crate::tunnelled::Outer;
 use lvs_core::DropReason;
 
@@ -22,6 +23,18 @@ pub enum Verdict {
         /// The tunnel.
         outer: Outer,
     },
+    /// Longer than its way takes, and may be cut: send its pieces to this next hop
+    /// ([`Cut::for_each_piece`]).
+    ForwardPieces {
+        /// The next hop.
+        hop: u32,
+        /// How it is cut.
+        cut: Cut,
+    },
+    /// A fragment that waits for others of its datagram: the director has a copy, and gives it back
+    /// when they have come ([`Worker::next_released`](crate::Worker::next_released)). Nothing is to be
+    /// done.
+    Held,
     /// Has become an answer to its sender (an ICMP error, a reset) for the given reason, and goes
     /// back where it came from. `None`: an ordinary answer (an echo reply).
     Answer(Option<DropReason>),

@@ -10,12 +10,13 @@ use crate::director::Director;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
+use crate::released::Released;
 use crate::route::Routes;
 use crate::rules::Rules;
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
-use lvs_conn::{Handle, Hit};
+use lvs_conn::{Guard, Handle, Hit};
 use lvs_core::{DropReason, Flow, Tick};
 use lvs_packet::{Frame, Kind, Packet};
 use std::sync::Arc;
@@ -26,13 +27,14 @@ pub const BATCH: usize = 64;
 /// The packet path of one thread. Made by [`Director::worker`].
 #[derive(Debug)]
 pub struct Worker {
-    director: Arc<Director>,
-    number: usize,
-    rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
-    handle: Handle,
-    limit: RateLimit,
-    fragments: Fragments,
-    identification: Identification,
+    pub(crate) director: Arc<Director>,
+    pub(crate) number: usize,
+    pub(crate) rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
+    pub(crate) handle: Handle,
+    pub(crate) limit: RateLimit,
+    pub(crate) fragments: Fragments,
+    pub(crate) released: Released,
+    pub(crate) identification: Identification,
     packets: [Option<Packet>; BATCH],
 }
 
@@ -51,6 +53,7 @@ impl Worker {
             handle: director.table.register(),
             limit: RateLimit::default(),
             fragments: Fragments::default(),
+            released: Released::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             packets: [None; BATCH],
         }
@@ -95,6 +98,7 @@ impl Worker {
             fragments,
             identification,
             packets,
+            ..
         } = self;
         let rules: &Rules = rules.load();
         let Some(drops) = director.drops.get(*number) else {
@@ -133,21 +137,11 @@ impl Worker {
             guard.lookup_batch(flows, hits);
         }
 
-        let mut decider = Decider {
-            now,
-            worker: *number,
-            rules,
-            timeouts: &director.timeouts,
-            settings: &director.settings,
-            defence: &director.defence,
-            calls: &director.calls,
-            guard: &guard,
-            routes,
-            limit,
-            fragments,
-            identification,
-            fresh: Fresh::default(),
-        };
+        let mut decider = decider(
+            (director, *number, rules, &guard),
+            (now, routes),
+            (limit, fragments, identification),
+        );
         for (((frame, verdict), packet), hit) in frames
             .iter_mut()
             .zip(verdicts.iter_mut())
@@ -161,5 +155,35 @@ impl Worker {
                 drops.count(reason);
             }
         }
+    }
+}
+
+/// What decides about packets, put together: the director's half that is shared, the caller's, and what
+/// the worker keeps.
+#[inline]
+pub(crate) fn decider<'a, 'g, R>(
+    (director, worker, rules, guard): (&'a Director, usize, &'g Rules, &'g Guard<'g>),
+    (now, routes): (Tick, &'a mut R),
+    (limit, fragments, identification): (
+        &'a mut RateLimit,
+        &'a mut Fragments,
+        &'a mut Identification,
+    ),
+) -> Decider<'a, 'g, R> {
+    Decider {
+        now,
+        worker,
+        rules,
+        timeouts: &director.timeouts,
+        settings: &director.settings,
+        defence: &director.defence,
+        calls: &director.calls,
+        guard,
+        routes,
+        limit,
+        fragments,
+        identification,
+        fresh: Fresh::default(),
+        largest_piece: None,
     }
 }

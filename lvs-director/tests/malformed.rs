@@ -244,7 +244,7 @@ fn chains_of_extension_headers() {
     const DESTINATION: u8 = 60;
     let mut site = site();
     for chain in [
-        &[(DESTINATION, 0); 9][..],
+        &[(DESTINATION, 0); 33][..],
         &[(DESTINATION, 0), (HOP_BY_HOP, 0)],
         &[(FRAGMENT, 0), (FRAGMENT, 0)],
     ] {
@@ -253,7 +253,7 @@ fn chains_of_extension_headers() {
     }
     let good = [
         &[(HOP_BY_HOP, 0)][..],
-        &[(DESTINATION, 0); 8],
+        &[(DESTINATION, 0); 32],
         &[
             (HOP_BY_HOP, 3),
             (ROUTING, 2),
@@ -309,10 +309,14 @@ fn fragments_that_cannot_be() {
     ] {
         assert_eq!(reason(&mut site, &frame), DropReason::BadFragment);
     }
-    // Later ones whose first nobody has seen.
+    // Later ones whose first nobody has seen wait for it, and then no longer.
     for frame in [piece(3, udp, &[0; 5]), piece(more | 3, tcp, &[0; 32])] {
-        assert_eq!(reason(&mut site, &frame), DropReason::FragmentUnknown);
+        assert_eq!(site.send(&frame).verdict, Verdict::Held);
+        assert_eq!(reason(&mut site, &frame), DropReason::FragmentOverlap);
     }
+    site.wait(31);
+    assert!(site.through(&[0; 60]).len() == 1);
+    assert_eq!(site.dropped(DropReason::FragmentLost), 2);
     assert_eq!(site.director.table().len(), 0);
 }
 

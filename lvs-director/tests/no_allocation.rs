@@ -339,6 +339,8 @@ fn segmented(vip: &str) -> Template {
 struct Seen {
     forwarded: u64,
     pieces: u64,
+    held: u64,
+    released: u64,
     answered: u64,
     dropped: u64,
     passed: u64,
@@ -352,6 +354,8 @@ impl Seen {
                 let sent = outer.for_each_segment(frame, scratch, |_| self.pieces += 1);
                 assert_eq!(sent, Ok(()));
             }
+            Verdict::ForwardPieces { .. } => self.pieces += 1,
+            Verdict::Held => self.held += 1,
             Verdict::Answer(_) => self.answered += 1,
             Verdict::Drop(_) => self.dropped += 1,
             Verdict::Pass | Verdict::ToHost => self.passed += 1,
@@ -402,6 +406,10 @@ fn batch(worker: &mut Worker, now: Tick, traffic: &mut Traffic, seen: &mut Seen)
         worker.process(now, &mut Plain, &mut frames, &mut verdicts);
         for (frame, verdict) in frames.iter().zip(&verdicts) {
             seen.take(verdict, frame, &mut scratch);
+        }
+        while let Some((frame, verdict)) = worker.next_released(now, &mut Plain) {
+            seen.take(&verdict, &frame, &mut scratch);
+            seen.released += 1;
         }
     })
 }
@@ -465,6 +473,7 @@ fn packets_neither_allocate_nor_free() {
         seen.answered > packets / 100 && seen.pieces > 100,
         "{seen:?}"
     );
+    assert!(seen.held > 50 && seen.released > 50, "{seen:?}");
     assert!(seen.dropped > packets / 100 && seen.passed > packets / 100);
     let connections = director.totals().conns;
     assert!(connections > packets / 20, "{connections}");
@@ -473,7 +482,8 @@ fn packets_neither_allocate_nor_free() {
         DropReason::BadTotalLength,
         DropReason::BadIpChecksum,
         DropReason::BadFragment,
-        DropReason::FragmentUnknown,
+        DropReason::FragmentOverlap,
+        DropReason::FragmentLost,
         DropReason::NoDestination,
         DropReason::DestinationGone,
         DropReason::TableFull,

@@ -9,10 +9,11 @@
 //!   swift                              the same for plain packets, TTL and NAT at once
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
 //!   segment                            a frame that stands for several packets, cut into them
+//!   fragment                           a packet that is too long, cut into pieces, and back
 //! ```
 //!
 //! A [`Frame`] is a slice of somebody's buffer, [`Packet`] a small value. Nothing here allocates,
-//! copies more than headers (but for [`segment`]), keeps state, or panics, whatever the bytes are.
+//! copies more than headers (but for [`segment`] and [`fragment`]), keeps state, or panics, whatever the bytes are.
 //! Rewriters keep every checksum true that was true; what the hardware is to finish
 //! ([`Offload`]) stays right or is finished.
 #![no_std]
@@ -26,6 +27,7 @@ pub mod build;
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
+pub mod fragment;
 mod frame;
 pub mod icmp;
 pub mod nat;

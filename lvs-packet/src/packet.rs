@@ -146,6 +146,9 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No packet at all: an empty frame that is not IP.
+    pub const NONE: Self = Self::not_ip(Kind::NotIp, 0, 0);
+
     /// Something that is not IP, whose payload starts at `l3`.
     pub(crate) const fn not_ip(kind: Kind, l3: u16, end: u32) -> Self {
         let nobody = Endpoint::new(Addr::UNSPECIFIED, 0);

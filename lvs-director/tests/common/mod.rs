@@ -160,6 +160,40 @@ impl Site {
         }
     }
 
+    /// A packet, and all that leaves by it: each frame with its verdict, a packet that is cut in its
+    /// pieces.
+    pub fn through(&mut self, bytes: &[u8]) -> Vec<Out> {
+        let mut all = vec![self.send(bytes)];
+        while let Some((frame, verdict)) = self.worker.next_released(self.now, &mut self.routes) {
+            all.push(Out {
+                verdict,
+                bytes: frame.bytes().to_vec(),
+                offload: frame.offload,
+            });
+        }
+        let mut sent = Vec::new();
+        for mut out in all {
+            match out.verdict {
+                Verdict::Held | Verdict::Drop(_) => {}
+                Verdict::ForwardPieces { hop, cut } => {
+                    let len = out.bytes.len();
+                    let mut frame = Frame::new(&mut out.bytes, 0, len, out.offload);
+                    let mut scratch = vec![0; 4096];
+                    cut.for_each_piece(&mut frame, &mut scratch, |piece| {
+                        sent.push(Out {
+                            verdict: Verdict::Forward(hop),
+                            bytes: piece.bytes().to_vec(),
+                            offload: piece.offload,
+                        });
+                    })
+                    .unwrap();
+                }
+                _ => sent.push(out),
+            }
+        }
+        sent
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> Out {
         self.send_with(bytes, Offload::default())
     }

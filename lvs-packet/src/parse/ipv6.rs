@@ -6,7 +6,7 @@ use crate::packet::Fragment;
 use lvs_core::{Addr, DropReason, Family};
 
 /// Longer chains are refused (RFC 8504, 5.3 allows such a limit).
-const MAX_EXTENSION_HEADERS: usize = 8;
+pub(crate) const MAX_EXTENSION_HEADERS: usize = 32;
 
 /// The upper-layer header that a chain leads to.
 #[derive(Clone, Copy, Debug)]

@@ -28,6 +28,7 @@ use crate::frame::Frame;
 use crate::packet::{Fragment, Kind, Packet};
 use lvs_core::{Addr, DropReason, Family};
 
+pub(crate) use ipv6::MAX_EXTENSION_HEADERS;
 pub(crate) use transport::{ICMP_LEN, TCP_LEN, UDP_LEN};
 
 pub use quoted::{Quoted, QuotedKind, parse_quoted, parse_quoted_tunnel};

@@ -105,8 +105,25 @@ impl Transmit {
         now: Tick,
         worker: &Worker,
     ) {
-        let result = match verdict {
-            Verdict::Drop(_) => Ok(()),
+        if let Err(reason) = self.perform(index, frame, verdict, hops, now) {
+            worker.count_drop(reason);
+        }
+    }
+
+    /// As [`Transmit::act`], for a frame that the worker lends.
+    ///
+    /// # Errors
+    /// The frame did not leave, for this reason.
+    pub(crate) fn perform(
+        &mut self,
+        index: usize,
+        frame: &mut Frame<'_>,
+        verdict: &Verdict,
+        hops: &Hops,
+        now: Tick,
+    ) -> Result<(), DropReason> {
+        match verdict {
+            Verdict::Drop(_) | Verdict::Held => Ok(()),
             Verdict::Forward(hop) => match hops.get(*hop) {
                 Some(hop) => self.send_to(hop, frame, now),
                 None => Err(DropReason::NoRoute),
@@ -123,12 +140,21 @@ impl Transmit {
                 }
                 None => Err(DropReason::NoRoute),
             },
+            Verdict::ForwardPieces { hop, cut } => match hops.get(*hop) {
+                Some(hop) => {
+                    let mut scratch = core::mem::take(&mut self.scratch);
+                    let mut last = Ok(());
+                    let done = cut.for_each_piece(frame, &mut scratch, |piece| {
+                        last = self.send_to(hop, piece, now);
+                    });
+                    self.scratch = scratch;
+                    done.and(last)
+                }
+                None => Err(DropReason::NoRoute),
+            },
             Verdict::Answer(_) => self.send_by(index, frame.bytes(), &frame.offload),
             Verdict::ToHost => self.give_to_host(frame),
             Verdict::Pass => self.answer_neighbour(index, frame),
-        };
-        if let Err(reason) = result {
-            worker.count_drop(reason);
         }
     }
 

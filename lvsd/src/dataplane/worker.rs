@@ -117,6 +117,13 @@ pub(crate) fn run(parts: WorkerParts) {
                 for (frame, verdict) in frames.iter_mut().zip(&verdicts) {
                     transmit.act(index, frame, verdict, &hops, now, &director);
                 }
+                while let Some((mut frame, verdict)) =
+                    director.next_released(now, &mut hops.ways(snapshot, ifindex))
+                {
+                    if let Err(reason) = transmit.perform(index, &mut frame, &verdict, &hops, now) {
+                        director.count_drop(reason);
+                    }
+                }
             });
             busy |= took.is_some();
         }

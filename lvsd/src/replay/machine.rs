@@ -126,13 +126,44 @@ impl Machine {
             host: None,
             sent: Vec::new(),
         };
+        self.perform((side, bytes), frame, verdict, &mut became);
+        while let Some((released, verdict)) = self.worker.next_released(self.now, &mut self.site) {
+            let mut copy = released.bytes().to_vec();
+            let len = copy.len();
+            let mut frame = Frame::new(&mut copy, 0, len, released.offload);
+            self.perform((side, bytes), &mut frame, verdict, &mut became);
+        }
+        became
+    }
+
+    /// Does what a verdict says.
+    fn perform(
+        &mut self,
+        (side, came): (usize, &[u8]),
+        frame: &mut Frame<'_>,
+        verdict: Verdict,
+        became: &mut Became,
+    ) {
         match verdict {
-            Verdict::Drop(_) => {}
+            Verdict::Drop(_) | Verdict::Held => {}
             Verdict::Answer(_) => became.sent.push(answered(side, frame)),
             Verdict::Forward(hop) => {
-                let origin = origin(bytes, frame);
                 if let Some(hop) = self.site.hop(hop) {
+                    let origin = self.origin(side, came, frame);
                     became.sent.push(self.leave(hop, frame, origin));
+                }
+            }
+            Verdict::ForwardPieces { hop, cut } => {
+                let mut scratch = core::mem::take(&mut self.scratch);
+                let origin = self.origin(side, came, frame);
+                let done = cut.for_each_piece(frame, &mut scratch, |piece| {
+                    if let Some(hop) = self.site.hop(hop) {
+                        became.sent.push(self.leave(hop, piece, origin));
+                    }
+                });
+                self.scratch = scratch;
+                if let Err(reason) = done {
+                    became.verdict = Verdict::Drop(reason);
                 }
             }
             Verdict::ForwardSegments { hop, outer } => {
@@ -149,12 +180,33 @@ impl Machine {
             }
             Verdict::Pass | Verdict::ToHost => {
                 let Ok(packet) = parse(frame) else {
-                    return became;
+                    return;
                 };
                 became.host = Some(self.left_to_the_host(side, frame, &packet, &mut became.sent));
             }
         }
-        became
+    }
+
+    /// Where a frame comes from that goes on. Only a tunnel's outer header is from the director itself;
+    /// and what is about the inside of a tunnel is from another sender than what it came from.
+    fn origin(&self, side: usize, came: &[u8], goes: &Frame<'_>) -> Origin {
+        let mut came = came.to_vec();
+        let length = came.len();
+        let before = parse(&Frame::new(&mut came, 0, length, Offload::default()));
+        let (Ok(before), Ok(after)) = (before, parse(goes)) else {
+            return Origin::Forwarded;
+        };
+        let sides = self.site.sides.iter().enumerate();
+        let mut others = sides.filter(|(number, _)| *number != side);
+        if others.any(|(_, other)| other.addresses.contains(&after.flow.src.addr)) {
+            return Origin::Tunnelled;
+        }
+        let other_ends = before.flow.src != after.flow.src && before.flow.dst != after.flow.dst;
+        if after.kind == Kind::IcmpError && other_ends {
+            Origin::Answer
+        } else {
+            Origin::Forwarded
+        }
     }
 
     fn left_to_the_host(
@@ -181,27 +233,6 @@ impl Machine {
             bytes: frame.bytes().to_vec(),
             origin,
         }
-    }
-}
-
-/// Where a frame that goes to a next hop comes from. Only a tunnel makes one longer; and what is
-/// about the inside of a tunnel is from another sender than what it came from.
-fn origin(came: &[u8], goes: &Frame<'_>) -> Origin {
-    if goes.len() > came.len() {
-        return Origin::Tunnelled;
-    }
-    let mut came = came.to_vec();
-    let length = came.len();
-    let before = parse(&Frame::new(&mut came, 0, length, Offload::default()));
-    match (before, parse(goes)) {
-        (Ok(before), Ok(after))
-            if after.kind == Kind::IcmpError
-                && before.flow.src != after.flow.src
-                && before.flow.dst != after.flow.dst =>
-        {
-            Origin::Answer
-        }
-        _ => Origin::Forwarded,
     }
 }
 

@@ -306,7 +306,10 @@ impl Player {
             Verdict::Drop(reason) => Ok(Delivered::Nowhere(format!("dropped: {reason:?}"))),
             Verdict::Answer(_) => came_back(&frame, from),
             Verdict::Forward(hop) => self.forwarded(&frame, hop),
-            Verdict::ForwardSegments { .. } => Err("a packet to be cut".to_owned()),
+            Verdict::ForwardSegments { .. } | Verdict::ForwardPieces { .. } => {
+                Err("a packet to be cut".to_owned())
+            }
+            Verdict::Held => Err("a fragment".to_owned()),
             Verdict::Pass | Verdict::ToHost => self.left_to_the_host(&mut frame, from),
         }
     }
