@@ -198,9 +198,9 @@ fn each_mistake_has_its_sentence_and_place() {
              mask, \"255.255.255.0\"; for IPv6 a prefix length, 64",
         ),
         (
-            service("persistence_engine = 'sip'"),
-            "t:3:1: `persistence_engine`: persistence engines are not part of this version; \
-             remove it",
+            report("[[service]]\nlisten = 'udp://192.0.2.10:5060'\npersistence_engine = 'sip'"),
+            "t:3:22: `persistence_engine` without `persistence` does nothing; add persistence = \
+             \"6m\"",
         ),
         (
             destination("address = '10.0.0.1'"),

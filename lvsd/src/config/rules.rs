@@ -139,17 +139,18 @@ fn check_engine(
     listen: &At<ServiceKey>,
     persistent: bool,
 ) {
-    if !persistent {
-        let fault = Fault::new("`persistence_engine` without `persistence` does nothing");
-        section.fault(&engine.span, fault.help(r#"add persistence = "6m""#));
-    }
-    if matches!(listen.value, ServiceKey::Endpoint { protocol, .. } if protocol != Protocol::Udp) {
+    let other =
+        matches!(listen.value, ServiceKey::Endpoint { protocol, .. } if protocol != Protocol::Udp);
+    if other {
         let fault = Fault::new(format!(
             "the engine `{}` is for UDP: it would drop every packet of {}",
             engine.value,
             key::format(&listen.value)
         ));
         section.fault(&engine.span, fault.help("remove it"));
+    } else if !persistent {
+        let fault = Fault::new("`persistence_engine` without `persistence` does nothing");
+        section.fault(&engine.span, fault.help(r#"add persistence = "6m""#));
     }
 }
 
