@@ -158,12 +158,7 @@ impl Backend {
     /// The weight, or 0 when the backend is not usable; one load.
     #[inline]
     pub(crate) fn usable_weight(&self) -> u32 {
-        let word = self.shape.load(Ordering::Relaxed);
-        if word & (OVERLOADED | AVAILABLE) == AVAILABLE {
-            low(word)
-        } else {
-            0
-        }
+        usable(self.shape.load(Ordering::Relaxed))
     }
 
     /// `active * 256 + inactive`: the load that lc, wlc, lblc, lblcr and twos compare (IPVS 1.1).
@@ -322,7 +317,10 @@ impl Backend {
                 let next = change(word);
                 (next != word).then_some(next)
             });
-        if before.is_ok() {
+        if let Ok(before) = before {
+            if (usable(before) == 0) != (usable(change(before)) == 0) {
+                clock::reshaped();
+            }
             self.changed();
         }
     }
@@ -350,6 +348,15 @@ impl Backend {
         if clock != 0 {
             clock::advance(clock);
         }
+    }
+}
+
+/// The weight in a shape, or 0 when the backend is not usable.
+const fn usable(shape: u64) -> u32 {
+    if shape & (OVERLOADED | AVAILABLE) == AVAILABLE {
+        low(shape)
+    } else {
+        0
     }
 }
 

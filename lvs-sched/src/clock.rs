@@ -15,7 +15,7 @@
 //! ```
 
 use crate::backend::Backend;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -58,6 +58,29 @@ static NEXT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(
 #[cfg(not(lvs_loom))]
 const _: () = assert!(size_of::<Line>() == 64);
 const _: () = assert!(LINES * GROUPS < u16::MAX as usize);
+
+/// On a cache line of its own, which is read much and hardly ever written.
+#[repr(align(64))]
+struct Reshapes(AtomicU64);
+
+#[cfg(not(lvs_loom))]
+static RESHAPES: Reshapes = Reshapes(AtomicU64::new(0));
+#[cfg(lvs_loom)]
+loom::lazy_static! {
+    static ref RESHAPES: Reshapes = Reshapes(AtomicU64::new(0));
+}
+
+/// How often any backend of the process has become usable or unusable. Such things are rare beside
+/// choices. What is loaded after it is at least as new.
+#[inline]
+pub(crate) fn reshapes() -> u64 {
+    RESHAPES.0.load(Ordering::Acquire)
+}
+
+/// Tells that a backend has become usable or unusable. The change must have been stored before.
+pub(crate) fn reshaped() {
+    RESHAPES.0.fetch_add(1, Ordering::Release);
+}
 
 /// A clock's number is 1 more than its place, so that 0 says "none".
 const fn place(clock: u16) -> (usize, usize) {

@@ -51,6 +51,7 @@ mod request;
 mod scheduler;
 mod schedulers;
 mod sync;
+mod usable;
 
 pub use backend::Backend;
 pub use pool::{EditError, Options, Pool, UnknownScheduler};

@@ -11,9 +11,10 @@
 //! that it considers, a tick looks at all. It is exact for loads that rest, and else as old as one
 //! round of choices or the last tick.
 //! After [`PROBES`] slots the least loaded usable one of those seen is taken, so that a choice
-//! takes constant time. No state but the sum; the table is dealt anew after every edit.
+//! takes constant time. No state but the sum; the table is that of `mh`.
 
-use super::mh::{Table, value};
+use super::maglev::Table;
+use super::mh::value;
 use super::wlc::Share;
 use crate::scheduler::{Edit, List, Scheduler, first_usable};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -40,9 +41,9 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn new(list: &List, index: u8, slack: u8) -> Self {
+    fn new(list: &List, table: Table, slack: u8) -> Self {
         let this = Self {
-            table: Table::new(list, index),
+            table,
             weights: list.iter().map(|b| u64::from(b.weight())).sum(),
             percent: slack,
             seen: list.iter().map(|_| AtomicU32::new(0)).collect(),
@@ -73,7 +74,8 @@ impl Bounded {
 }
 
 pub(crate) fn build(list: &List, options: &Options) -> Arc<dyn Scheduler> {
-    Arc::new(Bounded::new(list, options.mh_index, options.mhbl_slack))
+    let table = Table::new(list, options.mh_index);
+    Arc::new(Bounded::new(list, table, options.mhbl_slack))
 }
 
 impl Scheduler for Bounded {
@@ -107,8 +109,10 @@ impl Scheduler for Bounded {
         least.map(|(at, _)| at).or_else(|| first_usable(list))
     }
 
-    fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
-        Some(Arc::new(Self::new(list, self.table.index(), self.percent)))
+    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
+        let table = self.table.edited(list, edit);
+        let table = table.unwrap_or_else(|| self.table.clone());
+        Some(Arc::new(Self::new(list, table, self.percent)))
     }
 
     fn tick(&self, list: &List, _: Tick) {

@@ -9,6 +9,7 @@ mod fo;
 mod lblc;
 mod lblcr;
 mod lc;
+mod maglev;
 mod mh;
 mod mhbl;
 mod none;

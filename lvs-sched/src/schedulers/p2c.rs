@@ -58,8 +58,7 @@ impl TwoChoices {
     fn draw(&self, list: &List, draws: &mut Draws, other_than: Option<usize>) -> Option<usize> {
         let mut found = None;
         for _ in 0..TRIES {
-            let (coin, rest) = draws.below(self.alias.total());
-            let at = self.alias.place(coin, rest)?;
+            let at = self.alias.place(draws)?;
             if list.get(at)?.is_usable() {
                 found = Some(at);
                 if found != other_than {
@@ -73,7 +72,7 @@ impl TwoChoices {
 
 pub(crate) fn build(list: &List, options: &Options) -> Arc<dyn Scheduler> {
     Arc::new(TwoChoices {
-        alias: Alias::new(list),
+        alias: Alias::new(list.iter().map(|backend| backend.weight())),
         random: Arc::new(Random::new(options.seed)),
     })
 }
@@ -81,7 +80,7 @@ pub(crate) fn build(list: &List, options: &Options) -> Arc<dyn Scheduler> {
 impl Scheduler for TwoChoices {
     #[inline]
     fn pick(&self, list: &List, _: SchedFlags, request: &Request) -> Option<usize> {
-        let mut draws = self.random.draws();
+        let mut draws = self.random.draws(request);
         let first = match self.draw(list, &mut draws, None) {
             Some(first) => first,
             None => first_usable(list)?,
@@ -100,7 +99,7 @@ impl Scheduler for TwoChoices {
 
     fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self {
-            alias: Alias::new(list),
+            alias: Alias::new(list.iter().map(|backend| backend.weight())),
             random: Arc::clone(&self.random),
         }))
     }

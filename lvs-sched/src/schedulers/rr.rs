@@ -3,67 +3,115 @@
 //!
 //! Source: IPVS 1.2. The cursor outlives edits: a removed cursor falls back to its predecessor.
 //!
-//! The cursor moves by compare-and-swap from the place that was read to the place chosen, so every
-//! choice is the successor of one other choice: with all backends usable, any n choices in a row,
-//! by whatever threads, are n different backends.
+//! The cursor is a count of turns, taken one by one; turn t is that of the place t modulo the number
+//! of backends. Each turn belongs to one choice, or to nobody if its backend was not usable. So
+//! while all are usable, turns t to t + n - 1 are those of n different backends, whatever threads
+//! take them and in whatever order they go on.
 
 use crate::scheduler::{Edit, List, Scheduler};
-use crate::sync::{AtomicU32, Ordering};
-use crate::{Options, Request};
+use crate::sync::{AtomicU64, Ordering};
+use crate::{Backend, Options, Request};
 use alloc::sync::Arc;
 use lvs_core::SchedFlags;
 
 #[derive(Debug)]
 struct RoundRobin {
-    /// 1 more than the place of the last one chosen; 0: before the first.
-    cursor: AtomicU32,
+    /// The next turn.
+    turn: AtomicU64,
+    /// 2^64 / the number of backends, rounded down: a remainder by two products.
+    inverse: u64,
 }
 
-pub(crate) fn build(_: &List, _: &Options) -> Arc<dyn Scheduler> {
-    Arc::new(RoundRobin {
-        cursor: AtomicU32::new(0),
-    })
+impl RoundRobin {
+    fn new(turn: u64, count: usize) -> Self {
+        Self {
+            turn: AtomicU64::new(turn),
+            inverse: u64::MAX / (count as u64).max(1),
+        }
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    fn place(&self, turn: u64, count: usize) -> usize {
+        let count = count as u64;
+        let quotient = ((u128::from(turn) * u128::from(self.inverse)) >> 64) as u64;
+        // The quotient is at most 1 too small.
+        let rest = turn.wrapping_sub(quotient.wrapping_mul(count));
+        let rest = if rest >= count { rest - count } else { rest };
+        #[expect(clippy::cast_possible_truncation, reason = "less than the count")]
+        let place = rest as usize;
+        place
+    }
+
+    /// The choice of who took a turn that is that of an unusable backend.
+    #[cold]
+    fn skip(&self, list: &List, mut turn: u64) -> Option<usize> {
+        loop {
+            let at = self.place(turn, list.len());
+            let usable = |backend: &Arc<_>| Backend::is_usable(backend);
+            let (before, after) = list.split_at_checked(at)?;
+            let ahead = match after.iter().position(usable) {
+                Some(ahead) => ahead,
+                None => match before.iter().position(usable) {
+                    Some(ahead) => after.len() + ahead,
+                    None => {
+                        // Nobody: the cursor stays where it was.
+                        let _ = self.set(turn + 1, turn);
+                        return None;
+                    }
+                },
+            };
+            if ahead == 0 || self.set(turn + 1, turn + ahead as u64 + 1).is_ok() {
+                return Some(self.place(turn + ahead as u64, list.len()));
+            }
+            // Others have taken turns meanwhile: so does this one.
+            turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn set(&self, from: u64, to: u64) -> Result<u64, u64> {
+        self.turn
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn build(list: &List, _: &Options) -> Arc<dyn Scheduler> {
+    Arc::new(RoundRobin::new(0, list.len()))
 }
 
 impl Scheduler for RoundRobin {
     #[inline]
     fn pick(&self, list: &List, _: SchedFlags, _: &Request) -> Option<usize> {
-        let mut cursor = self.cursor.load(Ordering::Relaxed);
-        loop {
-            let (before, after) = list
-                .split_at_checked(cursor as usize)
-                .unwrap_or((list, &[]));
-            let at = match after.iter().position(|backend| backend.is_usable()) {
-                Some(at) => before.len() + at,
-                None => before.iter().position(|backend| backend.is_usable())?,
-            };
-            #[expect(clippy::cast_possible_truncation, reason = "lists are shorter")]
-            let next = at as u32 + 1;
-            // Relaxed: the cursor publishes nothing but itself.
-            match self.cursor.compare_exchange_weak(
-                cursor,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(at),
-                Err(now) => cursor = now,
-            }
+        if list.is_empty() {
+            return None;
         }
+        // Relaxed: the count publishes nothing but itself.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let at = self.place(turn, list.len());
+        if list.get(at)?.is_usable() {
+            return Some(at);
+        }
+        self.skip(list, turn)
     }
 
-    fn edited(&self, _: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let cursor = self.cursor.load(Ordering::Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "lists are shorter")]
-        let cursor = match edit {
-            Edit::Added { .. } if cursor == 0 => 0,
-            Edit::Added { count } => cursor + count as u32,
-            Edit::Removed { at } if cursor as usize > at => cursor - 1,
-            Edit::Removed { .. } => cursor,
+    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
+        let turn = self.turn.load(Ordering::Relaxed);
+        let turn = match edit {
             Edit::Updated => return None,
+            Edit::Added { count } => {
+                // At the head it stays there; else all places have moved.
+                let before = list.len() - count;
+                match self.place(turn, before) as u64 {
+                    _ if before == 0 => 0,
+                    0 => 0,
+                    place => place + count as u64,
+                }
+            }
+            Edit::Removed { at } => {
+                let place = self.place(turn, list.len() + 1);
+                (if place > at { place - 1 } else { place }) as u64
+            }
         };
-        Some(Arc::new(Self {
-            cursor: AtomicU32::new(cursor),
-        }))
+        Some(Arc::new(Self::new(turn, list.len())))
     }
 }

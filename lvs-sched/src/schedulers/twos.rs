@@ -13,12 +13,14 @@ use crate::index::Contest;
 use crate::scheduler::{Edit, List, Scheduler, first_usable};
 use crate::{Options, Request};
 use alloc::sync::Arc;
+use core::hint::select_unpredictable;
 use lvs_core::SchedFlags;
 
 const TRIES: u32 = 24;
 
 #[derive(Debug)]
 struct Twos {
+    /// The places of the list, and after them one of weight 1 that stands for the first usable.
     alias: Alias,
     random: Arc<Random>,
 }
@@ -26,26 +28,37 @@ struct Twos {
 impl Twos {
     #[inline]
     fn draw(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
-        let with_share = |at: usize| Some((at, Wlc::key(list.get(at)?)?));
-        for _ in 0..TRIES {
-            let (drawn, rest) = draws.below(self.alias.total().saturating_add(1));
-            let at = match drawn.checked_sub(1) {
-                Some(coin) => self.alias.place(coin, rest)?,
-                None => first_usable(list)?,
-            };
-            if let Some(choice) = with_share(at) {
-                return Some(choice);
-            }
+        match self.once(list, draws) {
+            Some(choice) => Some(choice),
+            None => self.again(list, draws),
         }
-        with_share(walk(list, draws)?)
     }
+
+    #[inline]
+    fn once(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
+        let at = self.alias.place(draws)?;
+        let at = if at < list.len() { at } else { first_usable(list)? };
+        with_share(list, at)
+    }
+
+    #[cold]
+    fn again(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
+        (1..TRIES)
+            .find_map(|_| self.once(list, draws))
+            .or_else(|| with_share(list, walk(list, draws)?))
+    }
+}
+
+#[inline]
+fn with_share(list: &List, at: usize) -> Option<(usize, Share)> {
+    Some((at, Wlc::key(list.get(at)?)?))
 }
 
 /// The rule as it is written.
 fn walk(list: &List, draws: &mut Draws) -> Option<usize> {
     let weight = |at: usize| list.get(at).map_or(0, |b| u64::from(b.usable_weight()));
     let total: u64 = (0..list.len()).map(weight).sum();
-    let (mut rest, _) = draws.below(total + 1);
+    let mut rest = draws.up_to(total);
     for at in 0..list.len() {
         let weight = weight(at);
         if weight != 0 && rest <= weight {
@@ -56,25 +69,29 @@ fn walk(list: &List, draws: &mut Draws) -> Option<usize> {
     None
 }
 
+fn alias(list: &List) -> Alias {
+    Alias::new(list.iter().map(|backend| backend.weight()).chain([1]))
+}
+
 pub(crate) fn build(list: &List, options: &Options) -> Arc<dyn Scheduler> {
     Arc::new(Twos {
-        alias: Alias::new(list),
+        alias: alias(list),
         random: Arc::new(Random::new(options.seed)),
     })
 }
 
 impl Scheduler for Twos {
     #[inline]
-    fn pick(&self, list: &List, _: SchedFlags, _: &Request) -> Option<usize> {
-        let mut draws = self.random.draws();
+    fn pick(&self, list: &List, _: SchedFlags, request: &Request) -> Option<usize> {
+        let mut draws = self.random.draws(request);
         let (first, one) = self.draw(list, &mut draws)?;
         let (second, other) = self.draw(list, &mut draws)?;
-        Some(if other.is_below(one) { second } else { first })
+        Some(select_unpredictable(other.is_below(one), second, first))
     }
 
     fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self {
-            alias: Alias::new(list),
+            alias: alias(list),
             random: Arc::clone(&self.random),
         }))
     }
