@@ -19,6 +19,7 @@ use lvs_core::{Addr, Endpoint, SchedFlags, Thresholds, Tick};
 use lvs_sched::{Backend, Options, Pool, Request};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const SIZES: [u32; 4] = [4, 64, 1024, 16_384];
@@ -180,6 +181,30 @@ fn choose(pool: &Pool, n: u32) {
     black_box(pool.pick(black_box(&request(n))));
 }
 
+/// What two threads pay for one word that both advance: no rule with a cursor can do better.
+fn floor(c: &mut Criterion) {
+    let word = AtomicU64::new(0);
+    let advance = |n: u32| {
+        black_box(request(n));
+        black_box(word.fetch_add(1, Ordering::Relaxed));
+    };
+    let mut group = c.benchmark_group("shared-word");
+    let mut n = 0;
+    group.bench_function("threads-1", |b| {
+        b.iter(|| {
+            n += 1;
+            advance(n);
+        });
+    });
+    group.bench_function("threads-2", |b| {
+        b.iter_custom(|iterations| {
+            two_threads(iterations, |from, count| {
+                (0..count as u32).for_each(|n| advance(from + n));
+            })
+        });
+    });
+}
+
 fn fixed(c: &mut Criterion) {
     for name in FIXED {
         let mut group = c.benchmark_group(name);
@@ -315,6 +340,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(300));
-    targets = fixed, by_load, uneven_weights, building
+    targets = floor, fixed, by_load, uneven_weights, building
 }
 criterion_main!(benches);

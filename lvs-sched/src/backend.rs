@@ -10,9 +10,9 @@ use alloc::sync::Arc;
 use lvs_core::{Addr, Endpoint, MAX_WEIGHT, Thresholds};
 
 const OVERLOADED: u64 = 1 << 32;
-const AVAILABLE: u64 = 1 << 33;
+const UNAVAILABLE: u64 = 1 << 33;
 
-/// One server: the hot fields are two words of one cache line.
+/// One server.
 ///
 /// The caller reports each connection once when it opens ([`Backend::opened`]) and once when it
 /// ends ([`Backend::closed`]); in between, each change between active and inactive
@@ -34,8 +34,11 @@ const AVAILABLE: u64 = 1 << 33;
 /// # Ok::<(), lvs_core::ParseEndpointError>(())
 /// ```
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C)]
 pub struct Backend {
+    // What a choice reads and a connection writes are these two words. In an `Arc` they share a
+    // cache line and are at least 80 bytes from those of any other backend, without an alignment
+    // that would spread a long list over twice the memory.
     /// Weight in the low half, the flags above it: one load decides whether it may be chosen.
     shape: AtomicU64,
     /// Active connections in the high half, inactive ones in the low half.
@@ -55,7 +58,7 @@ pub struct Backend {
 }
 
 #[cfg(not(lvs_loom))]
-const _: () = assert!(size_of::<Backend>() == 64);
+const _: () = assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, load) == 8);
 
 static SERIAL: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
 
@@ -65,7 +68,7 @@ impl Backend {
     pub fn new(id: u32, endpoint: Endpoint, weight: u32, thresholds: Thresholds) -> Arc<Self> {
         let weight = weight.min(MAX_WEIGHT);
         Arc::new(Self {
-            shape: AtomicU64::new(u64::from(weight) | AVAILABLE),
+            shape: AtomicU64::new(u64::from(weight)),
             load: AtomicU64::new(0),
             thresholds: AtomicU64::new(pack(thresholds.upper, thresholds.lower)),
             last_weight: AtomicU32::new(weight),
@@ -145,7 +148,7 @@ impl Backend {
     #[inline]
     #[must_use]
     pub fn is_available(&self) -> bool {
-        self.shape.load(Ordering::Relaxed) & AVAILABLE != 0
+        self.shape.load(Ordering::Relaxed) & UNAVAILABLE == 0
     }
 
     /// Whether it may be given a new connection: available, not overloaded, of a weight above 0.
@@ -194,7 +197,7 @@ impl Backend {
 
     /// Takes the server into service or out of it.
     pub fn set_available(&self, available: bool) {
-        self.reshape(AVAILABLE, if available { AVAILABLE } else { 0 });
+        self.reshape(UNAVAILABLE, if available { 0 } else { UNAVAILABLE });
     }
 
     /// Sets the overload flag from outside; the next connection event may change it again.
@@ -353,11 +356,7 @@ impl Backend {
 
 /// The weight in a shape, or 0 when the backend is not usable.
 const fn usable(shape: u64) -> u32 {
-    if shape & (OVERLOADED | AVAILABLE) == AVAILABLE {
-        low(shape)
-    } else {
-        0
-    }
+    if high(shape) == 0 { low(shape) } else { 0 }
 }
 
 const fn pack(upper: u32, lower: u32) -> u64 {

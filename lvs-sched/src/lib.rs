@@ -10,12 +10,17 @@
 //!
 //! # What threads may rely on
 //!
-//! * `rr` and `wrr`: every choice is one step of the one sequence, in whatever order the threads
-//!   come; the shares over a cycle are exact.
+//! * `rr`: threads take numbered turns, each turn once; while all n backends are usable, any n
+//!   turns in a row are those of n different ones. `wrr`: every choice is one step of the one
+//!   sequence. So with both the shares over a cycle are exact, whatever threads choose and
+//!   however they interleave; `tests/loom.rs` has the models.
 //! * `lc`, `wlc`, `sed`, `nq`, `ovf`: a choice takes into account every report that was complete
 //!   when it began. Threads that choose at once, before either has reported its connection, may
 //!   choose the same backend: a backend is at most (threads - 1) connections worse than the best.
 //! * `fo`, `dh`, `sh`, `mh`: a choice depends on nothing that another choice changes.
+//! * `twos`, `p2c`: each thread draws its own numbers. `mhbl`: the sum of all connections may be
+//!   as old as one round of choices.
+//! * None chooses a backend that became unusable before the choice began.
 //!
 //! ```
 //! use lvs_core::{SchedFlags, Thresholds, Tick};

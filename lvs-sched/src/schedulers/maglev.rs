@@ -191,7 +191,10 @@ fn deal(mut takers: Vec<Taker>, size: u32, inverse: u64) -> Arc<[u16]> {
             let way = u64::from(slot + size - taker.slot);
             remainder(way * unstep, size, inverse)
         };
-        let nearest = free.iter().enumerate().min_by_key(|&(_, &slot)| steps(slot));
+        let nearest = free
+            .iter()
+            .enumerate()
+            .min_by_key(|&(_, &slot)| steps(slot));
         let Some((at, &slot)) = nearest else { break };
         free.swap_remove(at);
         taker.slot = slot;

@@ -58,7 +58,7 @@ impl TwoChoices {
     fn draw(&self, list: &List, draws: &mut Draws, other_than: Option<usize>) -> Option<usize> {
         let mut found = None;
         for _ in 0..TRIES {
-            let at = self.alias.place(draws)?;
+            let at = self.alias.place(draws.pair().0)?;
             if list.get(at)?.is_usable() {
                 found = Some(at);
                 if found != other_than {

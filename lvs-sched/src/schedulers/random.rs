@@ -6,7 +6,7 @@
 //! worst draw the same numbers if they ask for the same client; nothing depends on it.
 //!
 //! Choosing by weight is Walker's alias method: a column for each place, cut at one height, so that
-//! a number says which column and which part. The cut is exact to 2^-32 of a column.
+//! a number of 32 bits says which column and which part of it.
 
 use crate::Request;
 use crate::sync::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ pub(crate) struct Draws(u64);
 
 impl Draws {
     #[inline]
-    pub(crate) const fn next(&mut self) -> u64 {
+    const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -67,8 +67,17 @@ impl Draws {
         z ^ (z >> 31)
     }
 
+    /// Two independent numbers.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    pub(crate) const fn pair(&mut self) -> (u32, u32) {
+        let draw = self.next();
+        ((draw >> 32) as u32, draw as u32)
+    }
+
     /// A number from 0 to `most`.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     pub(crate) const fn up_to(&mut self, most: u64) -> u64 {
         ((self.next() as u128 * (most as u128 + 1)) >> 64) as u64
     }
@@ -116,17 +125,15 @@ impl Alias {
         Self(columns.into())
     }
 
-    /// A place, each with the probability of its weight.
+    /// A place, each with the probability of its weight, to 2^-32 of all.
     #[inline]
-    pub(crate) fn place(&self, draws: &mut Draws) -> Option<usize> {
-        let draw = draws.next();
-        let (high, low) = (draw >> 32, draw & u64::from(u32::MAX));
-        #[expect(clippy::cast_possible_truncation, reason = "less than the number")]
-        let at = ((high * self.0.len() as u64) >> 32) as usize;
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    pub(crate) fn place(&self, draw: u32) -> Option<usize> {
+        let product = u64::from(draw) * self.0.len() as u64;
+        let (at, height) = ((product >> 32) as usize, product as u32);
         let &Column { cut, other } = self.0.get(at)?;
         // Chance decides: a branch would be guessed wrongly every other time.
-        let own = low < u64::from(cut);
-        Some(select_unpredictable(own, at, other as usize))
+        Some(select_unpredictable(height < cut, at, other as usize))
     }
 }
 
@@ -179,7 +186,6 @@ mod tests {
 
     #[test]
     fn nothing_to_choose_from_is_no_place() {
-        let mut draws = Draws(1);
-        assert_eq!(Alias::new(core::iter::empty()).place(&mut draws), None);
+        assert_eq!(Alias::new(core::iter::empty()).place(7), None);
     }
 }

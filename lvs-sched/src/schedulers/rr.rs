@@ -9,7 +9,7 @@
 //! take them and in whatever order they go on.
 
 use crate::scheduler::{Edit, List, Scheduler};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Apart, AtomicU64, Ordering};
 use crate::{Backend, Options, Request};
 use alloc::sync::Arc;
 use lvs_core::SchedFlags;
@@ -17,7 +17,7 @@ use lvs_core::SchedFlags;
 #[derive(Debug)]
 struct RoundRobin {
     /// The next turn.
-    turn: AtomicU64,
+    turn: Apart<AtomicU64>,
     /// 2^64 / the number of backends, rounded down: a remainder by two products.
     inverse: u64,
 }
@@ -25,7 +25,7 @@ struct RoundRobin {
 impl RoundRobin {
     fn new(turn: u64, count: usize) -> Self {
         Self {
-            turn: AtomicU64::new(turn),
+            turn: Apart(AtomicU64::new(turn)),
             inverse: u64::MAX / (count as u64).max(1),
         }
     }
@@ -65,12 +65,13 @@ impl RoundRobin {
                 return Some(self.place(turn + ahead as u64, list.len()));
             }
             // Others have taken turns meanwhile: so does this one.
-            turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            turn = self.turn.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn set(&self, from: u64, to: u64) -> Result<u64, u64> {
         self.turn
+            .0
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
     }
 }
@@ -86,7 +87,7 @@ impl Scheduler for RoundRobin {
             return None;
         }
         // Relaxed: the count publishes nothing but itself.
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.0.fetch_add(1, Ordering::Relaxed);
         let at = self.place(turn, list.len());
         if list.get(at)?.is_usable() {
             return Some(at);
@@ -95,7 +96,7 @@ impl Scheduler for RoundRobin {
     }
 
     fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let turn = self.turn.load(Ordering::Relaxed);
+        let turn = self.turn.0.load(Ordering::Relaxed);
         let turn = match edit {
             Edit::Updated => return None,
             Edit::Added { count } => {

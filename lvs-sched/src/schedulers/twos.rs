@@ -27,29 +27,30 @@ struct Twos {
 
 impl Twos {
     #[inline]
-    fn draw(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
-        match self.once(list, draws) {
+    fn draw(&self, list: &List, number: u32, draws: &mut Draws) -> Option<(usize, Share)> {
+        match self.drawn(list, number) {
             Some(choice) => Some(choice),
             None => self.again(list, draws),
         }
     }
 
     #[inline]
-    fn once(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
-        let at = self.alias.place(draws)?;
-        let at = if at < list.len() { at } else { first_usable(list)? };
-        with_share(list, at)
+    fn drawn(&self, list: &List, number: u32) -> Option<(usize, Share)> {
+        let at = self.alias.place(number)?;
+        match list.get(at) {
+            Some(backend) => Some((at, Wlc::key(backend)?)),
+            None => with_share(list, first_usable(list)?),
+        }
     }
 
     #[cold]
     fn again(&self, list: &List, draws: &mut Draws) -> Option<(usize, Share)> {
         (1..TRIES)
-            .find_map(|_| self.once(list, draws))
+            .find_map(|_| self.drawn(list, draws.pair().0))
             .or_else(|| with_share(list, walk(list, draws)?))
     }
 }
 
-#[inline]
 fn with_share(list: &List, at: usize) -> Option<(usize, Share)> {
     Some((at, Wlc::key(list.get(at)?)?))
 }
@@ -84,8 +85,9 @@ impl Scheduler for Twos {
     #[inline]
     fn pick(&self, list: &List, _: SchedFlags, request: &Request) -> Option<usize> {
         let mut draws = self.random.draws(request);
-        let (first, one) = self.draw(list, &mut draws)?;
-        let (second, other) = self.draw(list, &mut draws)?;
+        let (number, another) = draws.pair();
+        let (first, one) = self.draw(list, number, &mut draws)?;
+        let (second, other) = self.draw(list, another, &mut draws)?;
         Some(select_unpredictable(other.is_below(one), second, first))
     }
 

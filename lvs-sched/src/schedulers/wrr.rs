@@ -15,7 +15,7 @@
 //! threads together are one run of the sequence.
 
 use crate::scheduler::{Edit, List, Scheduler};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Apart, AtomicU64, Ordering};
 use crate::{Backend, Options, Request};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -105,7 +105,7 @@ impl Turn {
 
 #[derive(Debug)]
 struct Weighted {
-    turn: AtomicU64,
+    turn: Apart<AtomicU64>,
     weights: Box<[u32]>,
     /// The smallest set first; the last one is everybody of a weight above 0.
     levels: Box<[Level]>,
@@ -178,7 +178,7 @@ impl Weighted {
             required,
         };
         Self {
-            turn: AtomicU64::new(turn.pack()),
+            turn: Apart(AtomicU64::new(turn.pack())),
             levels: levels(&weights),
             weights,
             step: measure.step(),
@@ -278,10 +278,10 @@ impl Scheduler for Weighted {
     #[inline]
     fn pick(&self, list: &List, _: SchedFlags, _: &Request) -> Option<usize> {
         // Relaxed: the turn publishes nothing but itself.
-        let mut word = self.turn.load(Ordering::Relaxed);
+        let mut word = self.turn.0.load(Ordering::Relaxed);
         loop {
             let (chosen, turn) = self.next(list, Turn::unpack(word));
-            match self.turn.compare_exchange_weak(
+            match self.turn.0.compare_exchange_weak(
                 word,
                 turn.pack(),
                 Ordering::Relaxed,
@@ -294,7 +294,7 @@ impl Scheduler for Weighted {
     }
 
     fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let required = Turn::unpack(self.turn.load(Ordering::Relaxed)).required;
+        let required = Turn::unpack(self.turn.0.load(Ordering::Relaxed)).required;
         let added = match edit {
             Edit::Added { count } => Some(count),
             Edit::Removed { .. } | Edit::Updated => None,
