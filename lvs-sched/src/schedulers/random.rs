@@ -32,7 +32,7 @@ const RUN: u64 = 128;
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self([const { () }; LINES].map(|()| Line(AtomicU64::new(seed))))
+        Self(core::array::from_fn(|_| Line(AtomicU64::new(seed))))
     }
 
     /// The start of up to [`RUN`] independent numbers for one choice.
@@ -77,7 +77,6 @@ impl Draws {
 
     /// A number from 0 to `most`.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     pub(crate) const fn up_to(&mut self, most: u64) -> u64 {
         ((self.next() as u128 * (most as u128 + 1)) >> 64) as u64
     }
