@@ -260,6 +260,19 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Kind::Udp => Event::Udp,
             _ => Event::Sctp(packet.sctp_chunk),
         };
+        self.advance_by(event, packet.kind, conn, direction, destination);
+    }
+
+    /// The same for a packet of which the event is known.
+    #[inline(always)]
+    pub(crate) fn advance_by(
+        &self,
+        event: Event,
+        kind: Kind,
+        conn: Conn<'g>,
+        direction: Direction,
+        destination: Option<&Destination>,
+    ) {
         let transition = conn.advance(direction, event, self.now, self.timeouts);
         match (transition.activity, destination) {
             (Some(Activity::Activated), Some(destination)) => destination.backend.activated(),
@@ -267,7 +280,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             _ => {}
         }
         // A client that has proved to exist keeps its template even under attack (2.5).
-        let proved = match packet.kind {
+        let proved = match kind {
             Kind::Tcp => transition.from != transition.to && transition.to == tcp::ESTABLISHED,
             Kind::Sctp => transition.from != transition.to && transition.to == sctp::ESTABLISHED,
             _ => direction == Direction::FromServer,

@@ -37,6 +37,7 @@ mod decide;
 mod defence;
 mod director;
 mod error;
+mod established;
 mod fragments;
 mod fresh;
 mod housekeeping;

@@ -35,7 +35,9 @@ pub struct Worker {
     pub(crate) fragments: Fragments,
     pub(crate) released: Released,
     pub(crate) identification: Identification,
+    /// What the batch at hand was parsed to; kept here so that no batch has to clear it first.
     packets: [Option<Packet>; BATCH],
+    flows: [Flow; BATCH],
 }
 
 /// Whether a packet of a family without services may be about the tunnels of the other one.
@@ -56,6 +58,7 @@ impl Worker {
             released: Released::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             packets: [None; BATCH],
+            flows: [Flow::NONE; BATCH],
         }
     }
 
@@ -71,7 +74,7 @@ impl Worker {
         verdicts: &mut [Verdict],
     ) {
         for (frames, verdicts) in frames.chunks_mut(BATCH).zip(verdicts.chunks_mut(BATCH)) {
-            self.process_batch(now, routes, frames, verdicts);
+            self.process_batch::<R, true>(now, routes, frames, verdicts);
         }
     }
 
@@ -82,7 +85,8 @@ impl Worker {
         }
     }
 
-    fn process_batch<R: Routes>(
+    /// Without `STRAIGHT` nothing goes the straight way ([`Decider::established`]); for its test.
+    pub(crate) fn process_batch<R: Routes, const STRAIGHT: bool>(
         &mut self,
         now: Tick,
         routes: &mut R,
@@ -98,6 +102,7 @@ impl Worker {
             fragments,
             identification,
             packets,
+            flows,
             ..
         } = self;
         let rules: &Rules = rules.load();
@@ -108,14 +113,22 @@ impl Worker {
         let mut hits: [Option<Hit<'_>>; BATCH] = [None; BATCH];
 
         let count = frames.len().min(verdicts.len()).min(BATCH);
-        for ((frame, verdict), packet) in frames
+        let (Some(flows), Some(hits)) = (flows.get_mut(..count), hits.get_mut(..count)) else {
+            return;
+        };
+        for (((frame, verdict), packet), flow) in frames
             .iter()
             .zip(verdicts.iter_mut())
             .zip(packets.iter_mut())
+            .zip(flows.iter_mut())
         {
             *verdict = Verdict::Pass;
+            *flow = Flow::NONE;
             match lvs_packet::parse(frame) {
                 Ok(parsed) if rules.handles(parsed.family) || is_for_tunnels(rules, &parsed) => {
+                    if parsed.has_ports() {
+                        *flow = parsed.flow;
+                    }
                     *packet = Some(parsed);
                 }
                 Ok(_) => *packet = None,
@@ -125,17 +138,7 @@ impl Worker {
                 }
             }
         }
-        let mut flows = [Flow::NONE; BATCH];
-        for (packet, flow) in packets.iter().zip(&mut flows).take(count) {
-            if let Some(packet) = packet
-                && packet.has_ports()
-            {
-                *flow = packet.flow;
-            }
-        }
-        if let (Some(flows), Some(hits)) = (flows.get(..count), hits.get_mut(..count)) {
-            guard.lookup_batch(flows, hits);
-        }
+        guard.lookup_batch(flows, hits);
 
         let mut decider = decider(
             (director, *number, rules, &guard),
@@ -149,7 +152,14 @@ impl Worker {
             .zip(hits)
         {
             if let Some(packet) = packet {
-                *verdict = decider.decide(frame, packet, hit);
+                if STRAIGHT
+                    && let Some(hit) = hit
+                    && let Some(hop) = decider.established(frame, packet, hit)
+                {
+                    *verdict = Verdict::Forward(hop);
+                    continue;
+                }
+                *verdict = decider.decide(frame, packet, *hit);
             }
             if let Verdict::Drop(reason) | Verdict::Answer(Some(reason)) = *verdict {
                 drops.count(reason);
