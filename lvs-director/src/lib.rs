@@ -54,6 +54,7 @@ mod released;
 mod route;
 mod rules;
 mod settings;
+mod shards;
 mod sip;
 mod stats;
 mod status;

@@ -5,11 +5,9 @@
 
 use crate::marks::Marks;
 use crate::path_mtu::PathMtu;
+use crate::shards::Shards;
 use crate::stats::{Estimator, Sharded};
 use ahash::RandomState;
-use core::hash::Hash;
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use lvs_conn::DestinationId;
 use lvs_core::{
     Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, Persistence,
@@ -147,15 +145,15 @@ pub(crate) struct Rules {
     chunks: Vec<Arc<Vec<Option<Arc<Destination>>>>>,
     hasher: RandomState,
     /// The addresses of services, with the number of services at each.
-    vips: Arc<HashMap<Addr, u32, RandomState>>,
+    vips: Shards<Addr, u32>,
     /// Servers whose packets are kept from the host, with the number of destinations at each.
-    servers: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
+    servers: Shards<(Protocol, Endpoint), u32>,
     /// The endpoints of the destinations that translate, with the number of destinations at each.
-    real: Arc<HashMap<(Protocol, Endpoint), u32, RandomState>>,
+    real: Shards<(Protocol, Endpoint), u32>,
     /// What gives packets their marks.
     pub(crate) marks: Arc<Marks>,
     /// The indexes of destinations behind tunnels, by their addresses.
-    tunnels: Arc<HashMap<Addr, Vec<u32>, RandomState>>,
+    tunnels: Shards<Addr, Vec<u32>>,
     /// Services of IPv4 and of IPv6.
     families: [usize; 2],
     /// How many services there are of each kind that needs a look of its own.
@@ -176,11 +174,11 @@ impl Rules {
             buckets: vec![empty; BUCKETS],
             chunks: Vec::new(),
             hasher: RandomState::new(),
-            vips: Arc::new(HashMap::with_hasher(RandomState::new())),
-            servers: Arc::new(HashMap::with_hasher(RandomState::new())),
-            real: Arc::new(HashMap::with_hasher(RandomState::new())),
+            vips: Shards::new(),
+            servers: Shards::new(),
+            real: Shards::new(),
             marks: Arc::default(),
-            tunnels: Arc::new(HashMap::with_hasher(RandomState::new())),
+            tunnels: Shards::new(),
             families: [0; 2],
             kinds: Kinds::default(),
         }
@@ -380,7 +378,7 @@ impl Rules {
             *kind = kind.saturating_add_signed(if added { 1 } else { -1 });
         }
         if let ServiceKey::Endpoint { vip, .. } = key {
-            count(Arc::make_mut(&mut self.vips), vip.addr, added);
+            self.vips.count(vip.addr, added);
         }
     }
 
@@ -395,10 +393,12 @@ impl Rules {
         {
             let old = core::mem::replace(slot, destination);
             let new = slot.clone();
-            self.count_server(old.as_deref(), false);
-            self.count_server(new.as_deref(), true);
-            self.count_tunnel(old.as_deref(), false);
-            self.count_tunnel(new.as_deref(), true);
+            if place(old.as_deref()) != place(new.as_deref()) {
+                self.count_server(old.as_deref(), false);
+                self.count_server(new.as_deref(), true);
+                self.count_tunnel(old.as_deref(), false);
+                self.count_tunnel(new.as_deref(), true);
+            }
         }
     }
 
@@ -408,15 +408,14 @@ impl Rules {
             return;
         };
         let (addr, index) = (destination.spec.endpoint.addr, destination.id.index);
-        let tunnels = Arc::make_mut(&mut self.tunnels);
-        let there = tunnels.entry(addr).or_default();
-        there.retain(|known| *known != index);
-        if added {
-            there.push(index);
-        }
-        if there.is_empty() {
-            tunnels.remove(&addr);
-        }
+        self.tunnels.change(addr, |there| {
+            let mut there = there.unwrap_or_default();
+            there.retain(|known| *known != index);
+            if added {
+                there.push(index);
+            }
+            (!there.is_empty()).then_some(there)
+        });
     }
 
     fn count_server(&mut self, destination: Option<&Destination>, added: bool) {
@@ -424,25 +423,17 @@ impl Rules {
             return;
         };
         for server in destination.rewritten_servers() {
-            count(Arc::make_mut(&mut self.servers), server, added);
+            self.servers.count(server, added);
         }
         for server in destination.real_servers() {
-            count(Arc::make_mut(&mut self.real), server, added);
+            self.real.count(server, added);
         }
     }
 }
 
-/// Counts one more of a key, or one less.
-fn count<K: Eq + Hash>(counts: &mut HashMap<K, u32, RandomState>, key: K, added: bool) {
-    match counts.entry(key) {
-        Entry::Occupied(mut entry) if added => *entry.get_mut() += 1,
-        Entry::Occupied(entry) if *entry.get() <= 1 => {
-            entry.remove();
-        }
-        Entry::Occupied(mut entry) => *entry.get_mut() -= 1,
-        Entry::Vacant(entry) if added => {
-            entry.insert(1);
-        }
-        Entry::Vacant(_) => {}
-    }
+/// What the maps of servers and tunnels know of a destination.
+fn place(destination: Option<&Destination>) -> Option<(u32, ServiceKey, Endpoint, ForwardMethod)> {
+    let found = destination?;
+    let spec = &found.spec;
+    Some((found.id.index, found.service, spec.endpoint, spec.method))
 }

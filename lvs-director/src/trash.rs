@@ -4,7 +4,9 @@
 //! and so that the same destination added again goes on where it was.
 
 use crate::rules::Destination;
+use ahash::RandomState;
 use core::sync::atomic::Ordering::Relaxed;
+use hashbrown::HashMap;
 use lvs_core::{Endpoint, ServiceKey, Tick};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ const KEPT: u32 = 120;
 
 /// The deleted destinations.
 #[derive(Debug, Default)]
-pub(crate) struct Trash(Vec<Trashed>);
+pub(crate) struct Trash(HashMap<(ServiceKey, Endpoint), Trashed, RandomState>);
 
 #[derive(Debug)]
 struct Trashed {
@@ -24,10 +26,13 @@ struct Trashed {
 
 impl Trash {
     pub(crate) fn push(&mut self, destination: Arc<Destination>) {
-        self.0.push(Trashed {
+        // One of a kind: adding a destination takes it back first.
+        let key = (destination.service, destination.spec.endpoint);
+        let trashed = Trashed {
             destination,
             idle_since: None,
-        });
+        };
+        self.0.insert(key, trashed);
     }
 
     /// Takes back the destination that was deleted from the same service at the same endpoint.
@@ -36,16 +41,14 @@ impl Trash {
         service: &ServiceKey,
         endpoint: Endpoint,
     ) -> Option<Arc<Destination>> {
-        let index = self.0.iter().position(|trashed| {
-            trashed.destination.service == *service && trashed.destination.spec.endpoint == endpoint
-        })?;
-        Some(self.0.swap_remove(index).destination)
+        let trashed = self.0.remove(&(*service, endpoint))?;
+        Some(trashed.destination)
     }
 
     /// Takes out those that no connection has held for two minutes.
     pub(crate) fn empty(&mut self, now: Tick) -> Vec<Arc<Destination>> {
         let mut gone = Vec::new();
-        self.0.retain_mut(|trashed| {
+        self.0.retain(|_, trashed| {
             let backend = &trashed.destination.backend;
             let templates = trashed.destination.templates.load(Relaxed);
             if backend.active() != 0 || backend.inactive() != 0 || templates != 0 {

@@ -1,0 +1,147 @@
+//! A map that shares what did not change with its earlier versions.
+//!
+//! In come keys and values from the control plane, out comes a value for one hash and one probe. The
+//! entries are spread over shards; a clone shares them all, and a change copies the one shard that
+//! it meets, so that it costs the same whether there are a hundred entries or a hundred thousand.
+
+use ahash::RandomState;
+use core::hash::Hash;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::sync::Arc;
+
+/// So many that a shard of a hundred thousand entries is a few hundred.
+const SHARDS: usize = 256;
+
+type Shard<K, V> = Arc<HashTable<(K, V)>>;
+
+/// A map, cheap to clone and to change.
+#[derive(Debug, Clone)]
+pub(crate) struct Shards<K, V> {
+    shards: Arc<Vec<Shard<K, V>>>,
+    hasher: RandomState,
+    len: usize,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Shards<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: Arc::new(vec![Arc::default(); SHARDS]),
+            hasher: RandomState::new(),
+            len: 0,
+        }
+    }
+
+    const fn shard(hash: u64) -> usize {
+        // The lowest and the highest bits are those by which a table finds its entries.
+        (hash >> 32) as usize % SHARDS
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        if self.len == 0 {
+            return None;
+        }
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shards.get(Self::shard(hash))?;
+        shard
+            .find(hash, |(known, _)| known == key)
+            .map(|(_, value)| value)
+    }
+
+    #[inline]
+    pub(crate) fn contains_key(&self, key: &K) -> bool {
+        self.get(key).is_some()
+    }
+
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.iter())
+            .map(|(key, _)| key)
+    }
+
+    /// Makes another value of the one that a key has, or none of one.
+    pub(crate) fn change(&mut self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
+        let hash = self.hasher.hash_one(&key);
+        let hasher = &self.hasher;
+        let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(Self::shard(hash)) else {
+            return;
+        };
+        let entry = Arc::make_mut(shard).entry(
+            hash,
+            |(known, _)| *known == key,
+            |(known, _)| hasher.hash_one(known),
+        );
+        match entry {
+            Entry::Occupied(mut entry) => match change(Some(entry.get().1.clone())) {
+                Some(value) => entry.get_mut().1 = value,
+                None => {
+                    entry.remove();
+                    self.len -= 1;
+                }
+            },
+            Entry::Vacant(entry) => {
+                if let Some(value) = change(None) {
+                    entry.insert((key, value));
+                    self.len += 1;
+                }
+            }
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Shards<K, u32> {
+    /// Counts one more of a key, or one less.
+    pub(crate) fn count(&mut self, key: K, added: bool) {
+        self.change(key, |count| {
+            let count = count.unwrap_or(0);
+            let count = if added {
+                count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+            (count != 0).then_some(count)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// It is a map, and an earlier version stays what it was.
+        #[test]
+        fn is_a_map_with_a_past(
+            changes in proptest::collection::vec((0u16..600, any::<bool>()), 0..400),
+            moment in 0usize..400,
+        ) {
+            let (mut shards, mut model) = (Shards::<u16, u32>::new(), BTreeMap::new());
+            let mut past = (shards.clone(), model.clone());
+            for (at, &(key, added)) in changes.iter().enumerate() {
+                if at == moment {
+                    past = (shards.clone(), model.clone());
+                }
+                shards.count(key, added);
+                let count: &mut u32 = model.entry(key).or_default();
+                *count = if added { *count + 1 } else { count.saturating_sub(1) };
+                model.retain(|_, count| *count != 0);
+            }
+            for (shards, model) in [(shards, model), past] {
+                let mut keys: Vec<_> = shards.keys().copied().collect();
+                keys.sort_unstable();
+                prop_assert!(keys.iter().eq(model.keys()));
+                prop_assert!(shards.is_empty() == model.is_empty());
+                prop_assert!((0..600).all(|key| shards.get(&key) == model.get(&key)));
+            }
+        }
+    }
+}
