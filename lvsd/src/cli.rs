@@ -3,6 +3,8 @@
 //! Arguments in; a daemon that runs, a report about a configuration, or one sentence and a status
 //! out. It decides nothing else.
 
+mod captures;
+
 use crate::config::{Config, ConfigError};
 use crate::replay::Tally;
 use crate::{replay, run};
@@ -47,6 +49,9 @@ EXIT STATUS
 SEE ALSO
   lvsadm --help";
 
+/// The status when what was given cannot be used.
+const UNUSABLE: u8 = 2;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Direct traffic in this network namespace until SIGTERM or SIGINT.
@@ -71,6 +76,15 @@ enum Command {
     /// everything away again. Needs root, or a user who may make user namespaces; touches nothing
     /// outside.
     Demo(DemoArgs),
+    /// Send captured packets through a director in memory, and capture what it sends.
+    ///
+    /// Reads rules and a capture for each side of the director; the timestamps are the clock. Writes
+    /// what the director sends to DIR/SIDE.pcap, and with --explain a verdict a packet. What the
+    /// director itself sent in the captures is left out. What the captures do not show of the network
+    /// can be said by options. The numbers that a kernel draws (identifications, GUE's source ports)
+    /// are the director's own here. It needs no rights, and nothing of the network.
+    #[command(after_long_help = captures::EXAMPLES)]
+    Replay(Box<captures::ReplayArgs>),
     /// Do again what a kernel's IPVS was recorded to do, and say where it comes out differently.
     ///
     /// Plays each case of the recordings to a director in memory: configuration, packets, edits,
@@ -161,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Check { file } => check(&file),
         Command::Demo(args) => demo(args),
+        Command::Replay(args) => replay_captures(*args),
         Command::ReplayTrace { files } => replay(&files),
         Command::ReplayScenes { folder } => replay_scenes(&folder),
         Command::ReplayStates { files } => replay_states(&files),
@@ -171,6 +186,28 @@ fn replay(files: &[PathBuf]) -> ExitCode {
     compared(replay::read_all(files), |cases, out| {
         replay::run(&cases, out)
     })
+}
+
+fn replay_captures(args: captures::ReplayArgs) -> ExitCode {
+    use replay::captures::{CaptureError, CapturesError};
+    let mut out = BufWriter::new(io::stdout().lock());
+    let played = replay::captures::run(&args.into(), &mut out, &mut io::stderr());
+    match played.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(CapturesError::Unwritable(why)) if why.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let failed = fail(&error.to_string());
+            match error {
+                CapturesError::Unwritable(_)
+                | CapturesError::NoFolder(..)
+                | CapturesError::Capture(CaptureError::Unwritable(..)) => failed,
+                _ => ExitCode::from(UNUSABLE),
+            }
+        }
+    }
 }
 
 fn replay_scenes(folder: &Path) -> ExitCode {
@@ -192,13 +229,11 @@ fn compared<T>(
     read: Result<T, impl Display>,
     play: impl FnOnce(T, &mut dyn Write) -> io::Result<Tally>,
 ) -> ExitCode {
-    /// A file that cannot be read.
-    const UNREADABLE: u8 = 2;
     let recordings = match read {
         Ok(recordings) => recordings,
         Err(error) => {
             fail(&error.to_string());
-            return ExitCode::from(UNREADABLE);
+            return ExitCode::from(UNUSABLE);
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());

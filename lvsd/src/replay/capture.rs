@@ -1,15 +1,18 @@
-//! Captures in files: pcap and pcapng in, frames with their moments out.
+//! Captures in files: pcap and pcapng in, frames with their moments out; and frames out as pcap.
 //!
 //! Never: an interpretation of a frame beyond the link type, which has to be Ethernet.
 
-use pcap_file::pcap::PcapReader;
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::pcapng::{Block, PcapNgReader};
-use pcap_file::{DataLink, PcapError, TsResolution};
+use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
+
+/// The longest frame that is written: a GSO frame of 64 KB with its headers.
+const LONGEST: u32 = 256 << 10;
 
 /// A frame of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) struct Captured {
 
 /// A file that is no capture, or cannot be one.
 #[derive(Debug, Error)]
-pub(crate) enum CaptureError {
+pub enum CaptureError {
     /// It cannot be read.
     #[error("cannot read {file}: {why}", file = .0.display(), why = .1)]
     Unreadable(PathBuf, io::Error),
@@ -49,6 +52,9 @@ pub(crate) enum CaptureError {
         /// The link type.
         link: String,
     },
+    /// It cannot be written.
+    #[error("cannot write {file}: {why}", file = .0.display(), why = .1)]
+    Unwritable(PathBuf, String),
 }
 
 /// Reads a whole capture, in the order of the file.
@@ -175,4 +181,31 @@ fn words(why: &PcapError) -> String {
 
 fn wide(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// Writes frames as a pcap with microseconds.
+///
+/// # Errors
+/// Why it cannot be written.
+pub(crate) fn write<'f>(
+    file: &Path,
+    frames: impl IntoIterator<Item = (Duration, &'f [u8])>,
+) -> Result<(), CaptureError> {
+    let unwritable = |why: String| CaptureError::Unwritable(file.to_owned(), why);
+    let created = File::create(file).map_err(|why| unwritable(why.to_string()))?;
+    let header = PcapHeader {
+        snaplen: LONGEST,
+        endianness: Endianness::Little,
+        ..PcapHeader::default()
+    };
+    let mut writer = PcapWriter::with_header(BufWriter::new(created), header)
+        .map_err(|why| unwritable(why.to_string()))?;
+    for (time, bytes) in frames {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        writer
+            .write_packet(&PcapPacket::new(time, length, bytes))
+            .map_err(|why| unwritable(why.to_string()))?;
+    }
+    let flushed = writer.into_writer().flush();
+    flushed.map_err(|why| unwritable(why.to_string()))
 }

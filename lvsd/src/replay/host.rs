@@ -30,6 +30,10 @@ pub(crate) fn handle(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &P
     if !packet.is_ip() || !destination.is_unicast() {
         return Outcome::Nothing;
     }
+    // IPv4 takes nothing from others that is from an address of its own.
+    if packet.family == Family::V4 && site.is_local(packet.flow.src.addr) {
+        return Outcome::Nothing;
+    }
     if site.is_local(destination) {
         // IPv6 says nothing from an address that is only routed to the host.
         let from = match packet.family {

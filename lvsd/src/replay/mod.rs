@@ -16,6 +16,7 @@
 //! ```
 
 mod capture;
+pub mod captures;
 mod host;
 mod lab;
 mod machine;

@@ -5,7 +5,6 @@
 
 use super::host;
 use super::lab::Lab;
-use super::nft;
 use super::packets::{self, HEADROOM};
 use super::setup::{self, Status};
 use super::tables;
@@ -54,7 +53,7 @@ pub fn play(case: &Case) -> Result<(), Difference> {
     for (name, value) in case.sysctl.iter().filter(own) {
         setup::set(&player.director, name, *value).map_err(at(0, "sysctl"))?;
     }
-    player.mark(&case.fwmark).map_err(at(0, "fwmark"))?;
+    setup::mark(&player.director, &case.fwmark).map_err(at(0, "fwmark"))?;
     for line in &case.config {
         let status = player.command(line);
         if status.code != 0 {
@@ -129,15 +128,6 @@ impl Player {
             now: Tick::from_millis(1_000_000),
             known: HashMap::new(),
         })
-    }
-
-    fn mark(&self, marks: &[(String, u32)]) -> Result<(), String> {
-        let rules = marks
-            .iter()
-            .map(|(expression, mark)| nft::rule(expression, *mark))
-            .collect::<Result<Vec<_>, _>>()?;
-        let outcome = self.director.set_marks(&rules);
-        outcome.map_err(|error| error.to_string())
     }
 
     fn command(&self, line: &str) -> Status {

@@ -2,6 +2,7 @@
 //!
 //! Words in; a director that has them, or what is wrong with them, out.
 
+use super::nft;
 use crate::control::{self, Backend};
 use lvs_api::Errno;
 use lvs_core::Tick;
@@ -68,6 +69,19 @@ pub(crate) fn set(director: &Director, name: &str, value: u32) -> Result<(), Str
     outcome.map_err(|error: SettingError| error.to_string())?;
     defend(director, Tick::default());
     Ok(())
+}
+
+/// Gives packets marks: expressions of nft, each with its mark.
+///
+/// # Errors
+/// What is not understood, or is refused.
+pub(crate) fn mark(director: &Director, marks: &[(String, u32)]) -> Result<(), String> {
+    let rules = marks
+        .iter()
+        .map(|(expression, mark)| nft::rule(expression, *mark))
+        .collect::<Result<Vec<_>, _>>()?;
+    let outcome = director.set_marks(&rules);
+    outcome.map_err(|error| error.to_string())
 }
 
 /// What a director does each second, in a replay, which does not run out of memory.

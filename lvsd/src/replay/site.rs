@@ -181,6 +181,10 @@ impl Routes for Site {
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr> {
         self.address(self.arrived, towards)
     }
+
+    fn interface(&self) -> &str {
+        self.sides.get(self.arrived).map_or("", |side| &side.name)
+    }
 }
 
 #[cfg(test)]

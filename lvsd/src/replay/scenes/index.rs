@@ -45,6 +45,9 @@ pub struct Scene {
     /// Settings under `net.ipv4.vs`.
     #[serde(default)]
     pub sysctl: BTreeMap<String, Value>,
+    /// Packets that get a firewall mark: nft's expression, and the mark.
+    #[serde(default)]
+    pub fwmark: Vec<(String, u32)>,
     /// How many frames the captures have.
     pub client_frames: Option<usize>,
     /// The same of the servers' side.

@@ -7,7 +7,7 @@
 //! recorder's captures show that was never on a wire in [`recorded`].
 
 mod compare;
-mod fields;
+pub(crate) mod fields;
 pub mod index;
 pub(crate) mod lab;
 mod pieces;
@@ -37,6 +37,7 @@ pub fn play(folder: &Path, scene: &Scene) -> Result<(), String> {
     for (name, value) in &scene.sysctl {
         setup::set_value(&machine.director, name, value)?;
     }
+    setup::mark(&machine.director, &scene.fwmark)?;
     for line in &scene.config {
         setup::run(&machine.rules, line)?;
     }
