@@ -99,7 +99,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let Some(Hit { conn, direction }) = hit else {
             return match packet.kind {
                 Kind::IcmpError => true,
-                Kind::Tcp | Kind::Udp | Kind::Sctp => self.asked(packet, packet.flow).is_some(),
+                Kind::Tcp | Kind::Udp | Kind::Sctp => {
+                    self.asked(packet, packet.flow).is_some() || self.may_be_refused(&packet.flow)
+                }
                 _ => false,
             };
         };

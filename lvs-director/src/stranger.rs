@@ -8,7 +8,7 @@ use crate::route::{Routes, Way};
 use crate::settings::Setting;
 use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
-use lvs_core::DropReason;
+use lvs_core::{DropReason, Flow};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Frame, Kind, Packet, TcpFlags, ttl};
 
@@ -71,6 +71,12 @@ impl<R: Routes> Decider<'_, '_, R> {
             return None;
         }
         self.refused(frame, packet)
+    }
+
+    /// Whether a server may be told that nobody wants its packet.
+    pub(crate) fn may_be_refused(&self, flow: &Flow) -> bool {
+        self.settings.is_on(Setting::NatIcmpSend)
+            && self.rules.is_real_server(flow.protocol, flow.src)
     }
 
     #[cold]

@@ -111,9 +111,12 @@ impl<R: Routes> Decider<'_, '_, R> {
         let server = destination.spec.endpoint.addr;
         let kind = destination.spec.tunnel;
         let overhead = tunnel::overhead(kind, server.family());
-        let mtu = destination
-            .path_mtu
-            .limit(route.mtu, self.now)
+        let route = &Route {
+            mtu: destination.path_mtu.limit(route.mtu, self.now),
+            ..*route
+        };
+        let mtu = route
+            .mtu
             .saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
         let least = if server.is_v4() { MIN_MTU.0 } else { MIN_MTU.1 };
         if mtu < least {

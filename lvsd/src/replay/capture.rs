@@ -175,6 +175,11 @@ fn torn(file: &Path, before: usize, why: &PcapError) -> CaptureError {
 fn words(why: &PcapError) -> String {
     match why {
         PcapError::IncompleteBuffer => "the file ends in the middle".to_owned(),
+        // The reader hides what its source says.
+        PcapError::IoError(why) if why.kind() == io::ErrorKind::UnexpectedEof => {
+            "the file ends in the middle".to_owned()
+        }
+        PcapError::IoError(why) => why.to_string(),
         other => other.to_string(),
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Machine {
     pub(crate) director: Arc<Director>,
     pub(crate) rules: control::Rules,
     pub(crate) site: Site,
+    /// Whether there is a host, which handles what is left to it.
+    pub(crate) has_host: bool,
     worker: Worker,
     now: Tick,
     scratch: Vec<u8>,
@@ -82,6 +84,7 @@ impl Machine {
             rules: control::Rules::new(Arc::clone(&director), || {}),
             director,
             site,
+            has_host: true,
             worker,
             now: START,
             scratch: vec![0; SCRATCH],
@@ -149,13 +152,13 @@ impl Machine {
             Verdict::Answer(_) => became.sent.push(answered(side, frame)),
             Verdict::Forward(hop) => {
                 if let Some(hop) = self.site.hop(hop) {
-                    let origin = self.origin(side, came, frame);
+                    let origin = self.origin(came, frame);
                     became.sent.push(self.leave(hop, frame, origin));
                 }
             }
             Verdict::ForwardPieces { hop, cut } => {
                 let mut scratch = core::mem::take(&mut self.scratch);
-                let origin = self.origin(side, came, frame);
+                let origin = self.origin(came, frame);
                 let done = cut.for_each_piece(frame, &mut scratch, |piece| {
                     if let Some(hop) = self.site.hop(hop) {
                         became.sent.push(self.leave(hop, piece, origin));
@@ -189,16 +192,16 @@ impl Machine {
 
     /// Where a frame comes from that goes on. Only a tunnel's outer header is from the director itself;
     /// and what is about the inside of a tunnel is from another sender than what it came from.
-    fn origin(&self, side: usize, came: &[u8], goes: &Frame<'_>) -> Origin {
+    fn origin(&self, came: &[u8], goes: &Frame<'_>) -> Origin {
         let mut came = came.to_vec();
         let length = came.len();
         let before = parse(&Frame::new(&mut came, 0, length, Offload::default()));
         let (Ok(before), Ok(after)) = (before, parse(goes)) else {
             return Origin::Forwarded;
         };
-        let sides = self.site.sides.iter().enumerate();
-        let mut others = sides.filter(|(number, _)| *number != side);
-        if others.any(|(_, other)| other.addresses.contains(&after.flow.src.addr)) {
+        let mut sides = self.site.sides.iter();
+        let (was, is) = (before.flow.src.addr, after.flow.src.addr);
+        if was != is && sides.any(|side| side.addresses.contains(&is)) {
             return Origin::Tunnelled;
         }
         let other_ends = before.flow.src != after.flow.src && before.flow.dst != after.flow.dst;
@@ -216,6 +219,9 @@ impl Machine {
         packet: &Packet,
         sent: &mut Vec<Sent>,
     ) -> host::Outcome {
+        if !self.has_host {
+            return host::Outcome::Nothing;
+        }
         let outcome = host::handle(&self.site, side, frame, packet);
         match outcome {
             host::Outcome::Nothing => {}

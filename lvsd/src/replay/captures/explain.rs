@@ -14,6 +14,7 @@ pub(super) fn words(bytes: &[u8], became: &Became, site: &Site, no_host: bool) -
         Verdict::Answer(None) => "answer".to_owned(),
         Verdict::Pass => host("pass", became, no_host),
         Verdict::ToHost => host("to host", became, no_host),
+        Verdict::Held => "held until its datagram is whole".to_owned(),
         _ => "forward".to_owned(),
     };
     let mut line = format!("{}: {verdict}", fields::summary(bytes));

@@ -141,6 +141,7 @@ pub fn run(
         })
         .collect::<Result<Vec<_>, CapturesError>>()?;
     let mut machine = Machine::new(CONNECTIONS, Site::default()).map_err(CapturesError::Setting)?;
+    machine.has_host = !options.no_host;
     configure(&machine, options)?;
     let seen = Seen::of(&machine.director, &inputs);
     machine.site = site(options, &inputs, &seen, &machine, warnings)?;
@@ -170,10 +171,7 @@ pub fn run(
         taken += 1;
         machine.pass_to(time.saturating_sub(start));
         let bytes = whole(frame);
-        let mut became = machine.receive(side, &bytes);
-        if options.no_host && became.host.is_some() {
-            became.sent.clear();
-        }
+        let became = machine.receive(side, &bytes);
         if options.explain {
             let since = time.saturating_sub(start).as_secs_f64();
             let name = &input.name;
