@@ -362,6 +362,22 @@ impl<'g> Conn<'g> {
         self.change(direction, event, now, timeouts, version)
     }
 
+    /// [`advance`](Self::advance), for a caller who knows that the packet leaves the state as it is.
+    /// False, and nothing done, if there is more to do than to remember the moment: the timeouts have
+    /// been set, or a reply is the first.
+    #[inline(always)]
+    #[must_use]
+    pub fn stay(self, direction: Direction, now: Tick, timeouts: &Timeouts) -> bool {
+        let word = self.entry.word.load(Relaxed);
+        let version = timeouts.version();
+        let replied = direction == Direction::FromServer && word & NO_OUTPUT != 0;
+        let stays = !replied && version != 0 && word & VERSION == version << VERSION_AT;
+        if stays {
+            self.touch(now);
+        }
+        stays
+    }
+
     /// What a packet does to the state that is in the word.
     #[inline(always)]
     fn step(self, word: u16, direction: Direction, event: Event, timeouts: &Timeouts) -> (u8, u8) {

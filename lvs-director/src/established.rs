@@ -18,7 +18,7 @@ use crate::route::{Routes, Way};
 use lvs_conn::protocol::TcpEvent;
 use lvs_conn::{Conn, Direction, Event, Hit};
 use lvs_core::state::tcp;
-use lvs_core::{Addr, ForwardMethod};
+use lvs_core::{Addr, Family, ForwardMethod};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, swift, ttl};
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
@@ -46,7 +46,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 let server = conn.destination();
                 let hop = self.plain_way(packet, server.addr)?;
                 let sent = match method {
-                    _ if packet.flow.src.addr.is_loopback() => false,
+                    _ if is_loopback(packet) => false,
                     ForwardMethod::Masquerade => swift::send_to(frame, packet, server),
                     ForwardMethod::DirectRoute => {
                         ttl::decrement(frame, packet);
@@ -72,7 +72,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 hop
             }
         };
-        self.advance_by(event, packet.kind, conn, direction, Some(destination));
+        // A reply of UDP proves something of the client; others need no more than a look.
+        let proves = packet.kind == Kind::Udp && direction == Direction::FromServer;
+        if proves || !conn.stay(direction, self.now, self.timeouts) {
+            self.advance_by(event, packet.kind, conn, direction, Some(destination));
+        }
         Some(hop)
     }
 
@@ -99,6 +103,16 @@ fn peaceful(packet: &Packet, conn: Conn<'_>) -> Option<Event> {
         }
         Kind::Udp => Some(Event::Udp),
         _ => None,
+    }
+}
+
+/// Whether the source is a loopback address; what [`Addr::is_loopback`] says, with the family known.
+#[inline(always)]
+fn is_loopback(packet: &Packet) -> bool {
+    let src = packet.flow.src.addr;
+    match packet.family {
+        Family::V4 => src.low_word() >> 24 == 127,
+        Family::V6 => src.hi == 0 && src.is_loopback(),
     }
 }
 

@@ -40,6 +40,21 @@ pub struct Worker {
     flows: [Flow; BATCH],
 }
 
+/// What a frame that is not plain, or not ours, is parsed to; `None` if there is nothing to be decided.
+#[inline(never)]
+fn parse_any(frame: &Frame<'_>, rules: &Rules, verdict: &mut Verdict) -> Option<Packet> {
+    match lvs_packet::parse(frame) {
+        Ok(parsed) if rules.handles(parsed.family) || is_for_tunnels(rules, &parsed) => {
+            Some(parsed)
+        }
+        Ok(_) => None,
+        Err(reason) => {
+            *verdict = Verdict::Drop(reason);
+            None
+        }
+    }
+}
+
 /// Whether a packet of a family without services may be about the tunnels of the other one.
 #[cold]
 fn is_for_tunnels(rules: &Rules, packet: &Packet) -> bool {
@@ -123,19 +138,17 @@ impl Worker {
             .zip(flows.iter_mut())
         {
             *verdict = Verdict::Pass;
-            *flow = Flow::NONE;
-            match lvs_packet::parse(frame) {
-                Ok(parsed) if rules.handles(parsed.family) || is_for_tunnels(rules, &parsed) => {
-                    if parsed.has_ports() {
-                        *flow = parsed.flow;
-                    }
-                    *packet = Some(parsed);
-                }
-                Ok(_) => *packet = None,
-                Err(reason) => {
-                    *packet = None;
-                    *verdict = Verdict::Drop(reason);
-                }
+            if let Some(parsed) = lvs_packet::parse_plain(frame)
+                && rules.handles(parsed.family)
+            {
+                *flow = parsed.flow;
+                *packet = Some(parsed);
+            } else {
+                *packet = parse_any(frame, rules, verdict);
+                *flow = match packet {
+                    Some(packet) if packet.has_ports() => packet.flow,
+                    _ => Flow::NONE,
+                };
             }
         }
         guard.lookup_batch(flows, hits);

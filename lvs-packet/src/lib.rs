@@ -41,4 +41,4 @@ pub mod tunnel;
 
 pub use frame::{Frame, Offload, PartialChecksum, SegmentKind, Segmentation};
 pub use packet::{Fragment, Kind, Packet, TcpFlags};
-pub use parse::{Quoted, QuotedKind, parse, parse_quoted, parse_quoted_tunnel};
+pub use parse::{Quoted, QuotedKind, parse, parse_plain, parse_quoted, parse_quoted_tunnel};

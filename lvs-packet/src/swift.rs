@@ -83,11 +83,10 @@ pub(crate) fn rewrite<const TTL: bool>(
         _ => return None,
     };
     let delta = ports(transport.ports, addresses, from, to);
-    *transport.checksum = match delta.native_apply(*transport.checksum) {
-        // That of UDP must not say that there is none.
-        [0, 0] if packet.kind == Kind::Udp => [0xff, 0xff],
-        updated => updated,
-    };
+    let updated = u16::from_ne_bytes(delta.native_apply(*transport.checksum));
+    // That of UDP must not say that there is none.
+    let absent = updated == 0 && packet.kind == Kind::Udp;
+    *transport.checksum = if absent { u16::MAX } else { updated }.to_ne_bytes();
     Some(())
 }
 
