@@ -164,6 +164,17 @@ impl Addr {
         }
     }
 
+    /// Whether IPVS takes this for the address of a real server (IPVS 0.1): of IPv4 all but `0.0.0.0`,
+    /// multicast and broadcast, reserved ones included; of IPv6 unicast that is not link-local.
+    #[must_use]
+    pub const fn may_be_server(self) -> bool {
+        match self.v4_bits() {
+            // The broadcast of the loopback is the one that every host has.
+            Some(bits) => bits != 0 && bits >> 28 != 0xe && bits != u32::MAX && bits != 0x7fff_ffff,
+            None => self.is_unicast() && self.hi >> 54 != 0xfe80 >> 6,
+        }
+    }
+
     /// The first `length` bits of the address, the others zero; for IPv4 of its 32 bits.
     #[must_use]
     pub const fn masked(self, length: u8) -> Self {
@@ -331,5 +342,25 @@ mod tests {
             assert!(!is(Addr::is_unicast, not), "{not}");
         }
         assert!(is(Addr::is_unicast, "10.0.0.1") && is(Addr::is_unicast, "fd00::1"));
+        for server in [
+            "10.0.0.1",
+            "0.0.0.1",
+            "240.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "fd00::1",
+        ] {
+            assert!(is(Addr::may_be_server, server), "{server}");
+        }
+        for not in [
+            "0.0.0.0",
+            "239.1.2.3",
+            "255.255.255.255",
+            "127.255.255.255",
+            "fe80::1",
+            "::",
+        ] {
+            assert!(!is(Addr::may_be_server, not), "{not}");
+        }
     }
 }

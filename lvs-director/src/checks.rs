@@ -51,6 +51,11 @@ pub(crate) fn check_destination(
     key: &ServiceKey,
     spec: &DestinationSpec,
 ) -> Result<DestinationSpec, RuleError> {
+    if spec.endpoint.addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
+        return Err(RuleError::Invalid(
+            "a destination of the other address family can only be reached through a tunnel",
+        ));
+    }
     if spec.weight > MAX_WEIGHT {
         return Err(RuleError::OutOfRange("a weight is 0 to 2147483647"));
     }
@@ -62,17 +67,6 @@ pub(crate) fn check_destination(
     if spec.thresholds.upper > MAX_WEIGHT {
         return Err(RuleError::OutOfRange("a threshold is 0 to 2147483647"));
     }
-    let addr = spec.endpoint.addr;
-    if !addr.is_unicast() {
-        return Err(RuleError::Invalid(
-            "the address of a destination is a unicast one",
-        ));
-    }
-    if addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
-        return Err(RuleError::Invalid(
-            "a destination of the other address family can only be reached through a tunnel",
-        ));
-    }
     match (spec.method, spec.tunnel) {
         (ForwardMethod::FullNat, _) => Err(RuleError::Unsupported("FULLNAT")),
         (ForwardMethod::Bypass, _) => Err(RuleError::Invalid(
@@ -83,6 +77,16 @@ pub(crate) fn check_destination(
         )),
         _ => Ok(effective(key, spec)),
     }
+}
+
+/// Whether a new destination can have its address; the kernel asks last of all.
+pub(crate) fn check_address(spec: &DestinationSpec) -> Result<(), RuleError> {
+    if spec.endpoint.addr.may_be_server() {
+        return Ok(());
+    }
+    Err(RuleError::Invalid(
+        "the address of a destination is a unicast one",
+    ))
 }
 
 fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {

@@ -3,7 +3,7 @@
 //! Every edit builds a new snapshot beside the running one and publishes it with one store; an edit
 //! that is refused publishes nothing.
 
-use crate::checks::{check_destination, check_service, unknown_scheduler};
+use crate::checks::{check_address, check_destination, check_service, unknown_scheduler};
 use crate::director::{Control, Director};
 use crate::error::RuleError;
 use crate::listing::total_of_service;
@@ -249,10 +249,10 @@ impl<'a> Edit<'a> {
     }
 
     fn add_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
-        check_service(spec)?;
         if self.rules.service(&spec.key).is_some() {
             return Err(RuleError::ServiceExists(spec.key));
         }
+        check_service(spec)?;
         let pool = Pool::new(spec.scheduler, spec.flags).map_err(|_| unknown_scheduler(spec))?;
         self.open_calls(spec);
         self.rules.put_service(Service {
@@ -274,8 +274,8 @@ impl<'a> Edit<'a> {
     }
 
     fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
-        check_service(spec)?;
         let mut service = self.service(&spec.key)?;
+        check_service(spec)?;
         service
             .pool
             .set_scheduler(spec.scheduler, spec.flags)
@@ -309,11 +309,12 @@ impl<'a> Edit<'a> {
         key: &ServiceKey,
         spec: &DestinationSpec,
     ) -> Result<(), RuleError> {
-        let spec = &check_destination(key, spec)?;
         let mut service = self.service(key)?;
+        let spec = &check_destination(key, spec)?;
         if self.rules.destination_at(&service, spec.endpoint).is_some() {
             return Err(RuleError::DestinationExists(*key, spec.endpoint));
         }
+        check_address(spec)?;
         let destination = match self.control.trash.revive(key, spec.endpoint) {
             Some(old) => {
                 // Its counts go on with the service object; with a new service they begin anew.
@@ -387,8 +388,8 @@ impl<'a> Edit<'a> {
         key: &ServiceKey,
         spec: &DestinationSpec,
     ) -> Result<(), RuleError> {
-        let spec = &check_destination(key, spec)?;
         let mut service = self.service(key)?;
+        let spec = &check_destination(key, spec)?;
         let old = self
             .rules
             .destination_at(&service, spec.endpoint)

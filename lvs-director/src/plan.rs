@@ -1,7 +1,7 @@
 //! Looking ahead: whether a list of operations would succeed, and which list leads from the
 //! running rules to others. Changes nothing.
 
-use crate::checks::{check_destination, check_service};
+use crate::checks::{check_address, check_destination, check_service};
 use crate::control::{Operation, Rule};
 use crate::error::RuleError;
 use crate::marks::Marks;
@@ -39,30 +39,33 @@ impl Outline<'_> {
     fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
         match operation {
             Operation::AddService(spec) => {
-                check_service(spec)?;
                 let service = self.service(&spec.key);
                 if service.is_some() {
                     return Err(RuleError::ServiceExists(spec.key));
                 }
+                check_service(spec)?;
                 *service = Some(HashSet::new());
             }
             Operation::EditService(spec) => {
-                check_service(spec)?;
                 self.existing(&spec.key)?;
+                check_service(spec)?;
             }
             Operation::DeleteService(key) => {
                 self.existing(key)?;
                 *self.service(key) = None;
             }
             Operation::AddDestination(key, spec) => {
+                let endpoints = self.existing(key)?;
                 let endpoint = check_destination(key, spec)?.endpoint;
-                if !self.existing(key)?.insert(endpoint) {
+                if !endpoints.insert(endpoint) {
                     return Err(RuleError::DestinationExists(*key, endpoint));
                 }
+                check_address(spec)?;
             }
             Operation::EditDestination(key, spec) => {
+                let endpoints = self.existing(key)?;
                 let endpoint = check_destination(key, spec)?.endpoint;
-                if !self.existing(key)?.contains(&endpoint) {
+                if !endpoints.contains(&endpoint) {
                     return Err(RuleError::NoSuchDestination(*key, endpoint));
                 }
             }

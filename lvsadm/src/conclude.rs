@@ -12,6 +12,15 @@ use lvs_api::{
 };
 use lvs_core::{Endpoint, Protocol, ServiceKey};
 
+/// What the library under ipvsadm takes for no service at all.
+fn is_nothing(key: &ServiceKey) -> bool {
+    let ServiceKey::Endpoint { vip, .. } = key else {
+        return false;
+    };
+    let v4 = std::net::Ipv4Addr::UNSPECIFIED.into();
+    vip.port == 0 && (vip.addr == v4 || vip.addr == lvs_core::Addr::UNSPECIFIED)
+}
+
 impl Said {
     fn scheduler(&self) -> &str {
         match self.scheduler.as_str() {
@@ -128,7 +137,9 @@ impl Said {
                 one(Operation::DeleteDestination { service, address })
             }
             (Command::Flush, _) => one(Operation::Flush),
-            (Command::Zero, service) => one(Operation::Zero { service }),
+            (Command::Zero, service) => one(Operation::Zero {
+                service: service.filter(|key| !is_nothing(key)),
+            }),
             (Command::Set, _) => one(Operation::SetTimeouts { timeouts }),
             (Command::StartDaemon, _) => one(Operation::StartDaemon {
                 config: self.sync(),

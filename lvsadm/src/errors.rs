@@ -47,7 +47,7 @@ impl Failure {
             ClientError::Refused { refusal, .. } => Self {
                 status: 1,
                 message: refusal_text(refusal, Subject::Service),
-                restore_goes_on: true,
+                restore_goes_on: false,
             },
             other => Self::client(other),
         }

@@ -25,7 +25,7 @@ pub(crate) struct Parsed {
 pub(crate) fn parse(program: &str, args: &[String], names: &dyn Names) -> Result<Parsed, Failure> {
     let mut words = Words::new(args);
     let mut said = Said::default();
-    let Some(command) = first(&mut words, &mut said, program)? else {
+    let Some(command) = first(&mut words, args.is_empty(), &mut said, program)? else {
         return Ok(Parsed {
             request: Request::List(Listing::default()),
             socket: said.socket,
@@ -68,20 +68,19 @@ pub(crate) fn parse(program: &str, args: &[String], names: &dyn Names) -> Result
 /// The command, which comes before everything but our own options; `None` if there is nothing.
 fn first(
     words: &mut Words<'_>,
+    nothing: bool,
     said: &mut Said,
     program: &str,
 ) -> Result<Option<Command>, Failure> {
-    let mut nothing = true;
     loop {
         let token = match words.next() {
             Some(Ok(token)) => token,
-            None if nothing && words.strays().is_empty() => return Ok(None),
+            None if nothing => return Ok(None),
             None if words.strays().is_empty() && said.json | said.socket.is_some() => {
                 return Ok(None);
             }
             Some(Err(_)) | None => return Err(Failure::try_help(program)),
         };
-        nothing = false;
         if said.hear_ours(&token) {
             continue;
         }

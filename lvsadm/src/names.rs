@@ -10,7 +10,7 @@ use std::ptr;
 
 /// Where names come from.
 pub trait Names {
-    /// The address of a host.
+    /// The IPv4 address of a host.
     fn resolve(&self, host: &str) -> Option<Addr>;
     /// The name of an address.
     fn host(&self, addr: Addr) -> Option<String>;
@@ -31,7 +31,8 @@ impl Names for System {
             .ok()?
             .map(|found| found.ip())
             .collect();
-        let first = all.iter().find(|ip| ip.is_ipv4()).or_else(|| all.first());
+        // ipvsadm asks for IPv4 only; an IPv6 address has to be written.
+        let first = all.iter().find(|ip| ip.is_ipv4());
         first.map(|&ip| ip.into())
     }
 

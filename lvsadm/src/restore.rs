@@ -28,15 +28,13 @@ pub(crate) fn run(
     let mut number = 0;
     while let Some(line) = next_line(around.input)? {
         number += 1;
-        let args = split(&line);
-        let args = match args.split_first() {
-            Some((first, rest)) if is_ipvsadm(first) => rest,
-            _ => &args[..],
-        };
+        let mut args = split(&line);
+        // ipvsadm leaves out its own name wherever it stands.
+        args.retain(|word| word != "ipvsadm" && word != program);
         if args.is_empty() {
             continue;
         }
-        let parsed = grammar::parse(program, args, around.names);
+        let parsed = grammar::parse(program, &args, around.names);
         let request = match parsed.map(|parsed| parsed.request) {
             Ok(request) => request,
             Err(failure) if atomic => return Err(at_line(number, &failure)),
@@ -68,12 +66,13 @@ pub(crate) fn run(
             Request::List(listing) => {
                 send(client, &mut pending, &mut last, around)?;
                 let shown = list::show(client, &listing, around.names, around.output);
-                last = told(shown, around);
+                shown?;
+                last = Ok(());
             }
             Request::Save { numeric } => {
                 send(client, &mut pending, &mut last, around)?;
-                let shown = save::show(client, numeric, around.names, around.output);
-                last = told(shown, around);
+                save::show(client, numeric, around.names, around.output)?;
+                last = Ok(());
             }
             Request::Help { .. } | Request::Version => {
                 send(client, &mut pending, &mut last, around)?;
@@ -97,13 +96,13 @@ fn next_line(input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
     }
 }
 
-/// The words of a line.
+/// The words of a line. A word ends for ipvsadm at a NUL, as every string of C.
 fn split(line: &str) -> Vec<String> {
-    line.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-fn is_ipvsadm(word: &str) -> bool {
-    matches!(word, "ipvsadm" | "lvsadm")
+    let words = line.split([' ', '\t', '\n', '\r']);
+    let words = words.filter(|word| !word.is_empty());
+    words
+        .map(|word| word.split('\0').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// A failure that was reported already.
@@ -112,13 +111,6 @@ fn quiet(failure: &Failure) -> Failure {
         message: String::new(),
         ..failure.clone()
     }
-}
-
-fn told(outcome: Result<(), Failure>, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    outcome.map_err(|failure| {
-        report(&failure, around.errors);
-        quiet(&failure)
-    })
 }
 
 /// Sends what waits; an answer that never comes ends the run.

@@ -10,7 +10,7 @@ use crate::values::{self, number, number32};
 use crate::words::{Token, Words};
 use lvs_api::{MAX_NAME, Method, Netmask, SyncRole};
 use lvs_core::{Addr, Endpoint, Family, MAX_WEIGHT, Protocol, SchedFlags};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest timeout, 31 days.
 pub(crate) const MAX_TIMEOUT: u32 = 2_678_400;
@@ -222,9 +222,10 @@ impl Said {
             Family::V4 => values::ipv4(value)
                 .map(Netmask::V4)
                 .ok_or_else(|| Failure::usage("illegal virtual server persistent mask specified")),
-            Family::V6 => number(value, 1, 128)
-                .map(|length| Netmask::V6(narrow(length)))
-                .ok_or_else(|| Failure::usage("illegal ipv6 netmask specified")),
+            Family::V6 => match values::leading_number(value) {
+                length @ 1..=128 => Ok(Netmask::V6(narrow(length.into()))),
+                _ => Err(Failure::usage("illegal ipv6 netmask specified")),
+            },
         }
     }
 }
@@ -238,8 +239,8 @@ fn group(value: &str) -> Result<IpAddr, Failure> {
             .map(IpAddr::V6)
             .ok_or_else(|| Failure::usage(format!("invalid IPv6 mcast-group `{value}'")));
     }
-    match values::ipv4(value) {
-        Some(group) if group.is_multicast() => Ok(group.into()),
+    match value.parse::<Ipv4Addr>() {
+        Ok(group) if group.is_multicast() => Ok(group.into()),
         _ => Err(Failure::usage(format!(
             "invalid IPv4 mcast-group `{value}'"
         ))),

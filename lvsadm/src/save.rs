@@ -4,7 +4,7 @@ use crate::errors::Failure;
 use crate::list::{self, Text};
 use crate::names::Names;
 use crate::run::written;
-use lvs_api::{Client, Destination, Method, Netmask, Service, Tunnel, TunnelChecksum, flags};
+use lvs_api::{Client, Destination, Method, Netmask, Service, Tunnel, TunnelChecksum};
 use lvs_core::{Family, Protocol, ServiceKey};
 use std::io::{self, Write};
 
@@ -76,9 +76,9 @@ fn save_service(service: &Service, word: &str, out: &mut dyn Write) -> io::Resul
     if service.one_packet {
         out.write_all(b" -o")?;
     }
-    let flags = flags::names(&service.scheduler, service.flags);
+    let flags = list::flags(&service.scheduler, service.flags);
     if !flags.is_empty() {
-        write!(out, " -b {}", flags.join(","))?;
+        write!(out, " -b {flags}")?;
     }
     writeln!(out)
 }

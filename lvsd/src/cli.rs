@@ -7,6 +7,7 @@ mod captures;
 
 use crate::config::{Config, ConfigError};
 use crate::replay::Tally;
+use crate::run::Io;
 use crate::{replay, run};
 use clap::{Args, Parser, Subcommand};
 use lvs_core::ForwardMethod;
@@ -148,6 +149,7 @@ const RUN_EXAMPLES: &str = "\
 EXAMPLES
   lvsd run /etc/lvsd.toml
   lvsd run                  # no rules yet: lvsadm brings them
+  lvsd run --io none --socket /tmp/try.sock   # then: lvsadm --socket /tmp/try.sock ...
   kill -HUP \"$(pidof lvsd)\"";
 
 #[derive(Debug, Args)]
@@ -163,6 +165,12 @@ struct RunArgs {
     /// The control socket, instead of the configuration's.
     #[arg(short, long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// How packets come and go.
+    ///
+    /// With `none` there are none, no rights are needed and nothing of the host is touched: for
+    /// trying rules and scripts. Rules, listings and refusals are those of a director that works.
+    #[arg(long, value_enum, default_value_t)]
+    io: Io,
     /// End when the parent process ends, however it ends.
     #[arg(long, hide = true)]
     die_with_parent: bool,
@@ -269,7 +277,7 @@ fn run(args: RunArgs) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    match run::run(config, file) {
+    match run::run(config, file, args.io) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }

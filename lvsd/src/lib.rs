@@ -10,6 +10,7 @@ pub mod control;
 pub mod dataplane;
 pub mod demo;
 pub mod host;
+mod practice;
 pub mod presence;
 pub mod replay;
 pub mod run;

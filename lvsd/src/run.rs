@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 /// Neighbours that workers may ask for before the asking thread has looked.
 const WANTED: usize = 256;
 /// How often neighbours are looked after, and the rules' housekeeping is done.
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -67,20 +67,33 @@ pub enum RunError {
     },
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |why| RunError::System { what, why }
+}
+
+/// How packets come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Io {
+    /// Through AF_PACKET rings on the interfaces of the configuration.
+    #[default]
+    Afpacket,
+    /// Not at all: rules can be tried and listed, and nothing of the host is touched.
+    None,
 }
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the rules of the file at `path` again.
 ///
 /// # Errors
 /// [`RunError`]; the host is as it was.
-pub fn run(config: Config, path: Option<PathBuf>) -> Result<(), RunError> {
+pub fn run(config: Config, path: Option<PathBuf>, io: Io) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("cannot start"))?;
-    runtime.block_on(daemon(config, path.as_deref()))
+    match io {
+        Io::Afpacket => runtime.block_on(daemon(config, path.as_deref())),
+        Io::None => runtime.block_on(crate::practice::run(config, path.as_deref())),
+    }
 }
 
 async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError> {
@@ -275,7 +288,7 @@ fn interface_event(presence: &Mutex<Presence>, config: &Config, event: &Interfac
     }
 }
 
-fn reread(path: Option<&Path>, config: &mut Config, rules: &Rules) {
+pub(crate) fn reread(path: Option<&Path>, config: &mut Config, rules: &Rules) {
     let Some(path) = path else {
         warn!("there is no configuration file to read again");
         return;
@@ -335,7 +348,7 @@ fn free_pages() -> u64 {
 }
 
 /// Tells systemd, if it asked to be told.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
+pub(crate) fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(why) = sd_notify::notify(states) {
         warn!("cannot tell the service manager: {why}");
     }

@@ -10,7 +10,7 @@ mod sort;
 mod text;
 
 pub(crate) use sort::sorted;
-pub(crate) use text::Text;
+pub(crate) use text::{Text, flags};
 
 use crate::errors::Failure;
 use crate::names::Names;

@@ -1,11 +1,10 @@
 //! Services and their destinations, in each of the six ways.
 
 use super::numbers::{exact, scaled};
-use super::text::{Text, cut, protocol};
+use super::text::{Text, cut, flags, protocol};
 use crate::request::{ListMode, Listing};
 use lvs_api::{
-    Destination, DestinationStatus, Method, Netmask, Service, ServiceStatus, Tunnel,
-    TunnelChecksum, flags,
+    Destination, DestinationStatus, Method, Netmask, Service, ServiceStatus, Tunnel, TunnelChecksum,
 };
 use lvs_core::{Family, ServiceKey};
 use std::io::{self, Write};
@@ -115,9 +114,9 @@ fn name(key: &ServiceKey, text: &Text<'_>) -> String {
 /// What follows the scheduler.
 fn extras(service: &Service) -> String {
     let mut extras = String::new();
-    let flags = flags::names(&service.scheduler, service.flags);
+    let flags = flags(&service.scheduler, service.flags);
     if !flags.is_empty() {
-        extras.push_str(&format!(" ({})", flags.join(",")));
+        extras.push_str(&format!(" ({flags})"));
     }
     if let Some(persistence) = &service.persistence {
         extras.push_str(&format!(" persistent {}", persistence.timeout));

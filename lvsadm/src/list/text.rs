@@ -1,7 +1,7 @@
 //! Addresses, ports and services as listings and saved rules write them.
 
 use crate::names::Names;
-use lvs_core::{Addr, Endpoint, Family, Protocol, ServiceKey};
+use lvs_core::{Addr, Endpoint, Family, Protocol, SchedFlags, ServiceKey};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ impl<'a> Text<'a> {
         let Endpoint { addr, port } = endpoint;
         let host = match self.host(addr) {
             Some(name) => name,
-            None => addr.to_string(),
+            None => number(addr),
         };
         let port = if self.numeric {
             None
@@ -48,6 +48,23 @@ impl<'a> Text<'a> {
         let known = hosts.entry(addr);
         known.or_insert_with(|| self.names.host(addr)).clone()
     }
+}
+
+/// An address as `inet_ntop` writes it: as everybody does, but for `::10.0.0.9`.
+fn number(addr: Addr) -> String {
+    match addr.family() {
+        Family::V6 if addr.hi == 0 && addr.lo >> 16 != 0 && addr.lo >> 32 == 0 => {
+            let [.., a, b, c, d] = addr.lo.to_be_bytes();
+            format!("::{a}.{b}.{c}.{d}")
+        }
+        _ => addr.to_string(),
+    }
+}
+
+/// The names of a service's scheduler flags; the third of `sh` and `mh` is not shown.
+pub(crate) fn flags(scheduler: &str, flags: SchedFlags) -> String {
+    let flag3 = flags.flag3 && !matches!(scheduler, "sh" | "mh");
+    lvs_api::flags::names(scheduler, SchedFlags { flag3, ..flags }).join(",")
 }
 
 /// The protocol by which a service's ports are named.

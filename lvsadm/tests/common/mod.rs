@@ -91,7 +91,8 @@ pub(crate) struct LocalNames;
 
 impl Names for LocalNames {
     fn resolve(&self, host: &str) -> Option<Addr> {
-        (host == "localhost").then(|| "127.0.0.1".parse().unwrap())
+        host.eq_ignore_ascii_case("localhost")
+            .then(|| "127.0.0.1".parse().unwrap())
     }
 
     fn host(&self, addr: Addr) -> Option<String> {

@@ -5,7 +5,7 @@ use super::forms::{persistence, server, tunnel};
 use super::kinds;
 use super::reader::{At, Fault, Section};
 use lvs_api::{Destination, Method, Persistence, Service, flags, key};
-use lvs_core::{Endpoint, Engine, Family, MAX_WEIGHT, Protocol, ServiceKey};
+use lvs_core::{Endpoint, Engine, MAX_WEIGHT, Protocol, ServiceKey};
 use lvs_director::{Director, DirectorConfig, RuleError};
 use std::ops::Range;
 use std::sync::Arc;
@@ -295,8 +295,7 @@ fn check_destination(
         let fault = Fault::new(format!("{word} has the destination {found} twice"));
         report(fault.help("remove one"));
     }
-    let link_local = found.addr.family() == Family::V6 && found.addr.hi >> 54 == 0xfe80 >> 6;
-    if !found.addr.is_unicast() || link_local {
+    if !found.addr.may_be_server() {
         report(Fault::new(format!(
             "{} is not the address of one host",
             found.addr

@@ -5,6 +5,8 @@
 
 use super::backend::{Backend, refuse};
 use super::marks;
+use super::memory::bucket;
+use super::sync_book::SyncBook;
 use crate::dataplane::{PortStatistics, clock};
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkRule, Operation,
@@ -12,6 +14,7 @@ use lvs_api::{
 };
 use lvs_core::{ServiceKey, ServiceSpec};
 use lvs_director::{Director, RuleError, Setting};
+use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ pub struct Rules {
     director: Arc<Director>,
     changed: Box<dyn Fn() + Send + Sync>,
     rings: Box<dyn Fn() -> Vec<PortStatistics> + Send + Sync>,
+    /// Synchronisation daemons, where they are only pretended.
+    sync: Option<Mutex<SyncBook>>,
 }
 
 impl fmt::Debug for Rules {
@@ -42,6 +47,7 @@ impl Rules {
             director,
             changed: Box::new(changed),
             rings: Box::new(Vec::new),
+            sync: None,
         }
     }
 
@@ -72,21 +78,58 @@ impl Rules {
         }
     }
 
+    /// The same for a director that gets no packets: synchronisation daemons can be started on
+    /// these interfaces and are listed, and do nothing.
+    #[must_use]
+    pub fn practising(mut self, interfaces: &[impl AsRef<str>]) -> Self {
+        self.sync = Some(Mutex::new(SyncBook::new(interfaces)));
+        self
+    }
+
     fn perform(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
+        // Held to the end: what is started in one transaction is not seen by another before.
+        let mut book = self.sync.as_ref().map(Mutex::lock);
+        let mut sync = book.as_deref().cloned();
         let mut rules = Vec::with_capacity(operations.len());
         // The place of each rule operation in the caller's list.
         let mut places = Vec::with_capacity(operations.len());
         for (place, operation) in operations.iter().enumerate() {
-            let rule = translate(operation).map_err(|refusal| (place, refusal))?;
-            if let Some(rule) = rule {
-                rules.push(rule);
-                places.push(place);
+            let refused = |refusal| (place, refusal);
+            match operation {
+                Operation::StartDaemon { config } => match &mut sync {
+                    Some(_) if self.has_mixed_families() => {
+                        return Err(refused(mixed_families()));
+                    }
+                    Some(sync) => sync.start(config).map_err(refused)?,
+                    None => {
+                        let what = "connection synchronisation";
+                        return Err(refused(refuse::not_available(what)));
+                    }
+                },
+                Operation::StopDaemon { role } => match &mut sync {
+                    Some(sync) => sync.stop(*role).map_err(refused)?,
+                    None => return Err(refused(refuse::no_daemon(*role))),
+                },
+                _ => {
+                    if sync.as_ref().is_some_and(SyncBook::is_running) {
+                        self.keep_families(operation).map_err(refused)?;
+                    }
+                    let rule = translate(operation);
+                    let rule = rule.map_err(|why| self.sooner(operation, why));
+                    if let Some(rule) = rule.map_err(refused)? {
+                        rules.push(rule);
+                        places.push(place);
+                    }
+                }
             }
         }
         let refused = |(place, error): (usize, RuleError)| {
             (places.get(place).copied().unwrap_or(place), refusal(&error))
         };
         self.director.apply(&rules).map_err(refused)?;
+        if let (Some(book), Some(sync)) = (&mut book, sync) {
+            **book = sync;
+        }
         for operation in operations {
             self.set(operation);
         }
@@ -95,6 +138,54 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+impl Rules {
+    fn exists(&self, key: &ServiceKey) -> bool {
+        self.director.service(key).is_some()
+    }
+
+    /// What the kernel looks at before it looks for a persistence engine.
+    fn sooner(&self, operation: &Operation, why: Refusal) -> Refusal {
+        match operation {
+            Operation::AddService { config } if self.exists(&config.key) => {
+                refuse::service_exists(&config.key)
+            }
+            Operation::EditService { config } if !self.exists(&config.key) => {
+                refuse::no_service(&config.key)
+            }
+            _ => why,
+        }
+    }
+
+    /// Whether a destination is of another family than its service.
+    fn has_mixed_families(&self) -> bool {
+        self.director.services().iter().any(|service| {
+            let family = service.key.family();
+            let mut all = service.destinations.iter();
+            all.any(|found| found.spec.endpoint.addr.family() != family)
+        })
+    }
+
+    /// Refuses a destination of another family than its service, which cannot be synchronised.
+    fn keep_families(&self, operation: &Operation) -> Result<(), Refusal> {
+        let (Operation::AddDestination { service, config }
+        | Operation::EditDestination { service, config }) = operation
+        else {
+            return Ok(());
+        };
+        if config.address.addr.family() == service.family() || !self.exists(service) {
+            return Ok(());
+        }
+        Err(mixed_families())
+    }
+}
+
+fn mixed_families() -> Refusal {
+    Refusal::new(
+        Errno::Invalid,
+        "destinations of another address family than their service cannot be synchronised",
+    )
 }
 
 /// An operation on the rules in the director's words; `None` for one on something else, which can
@@ -116,7 +207,9 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
         }
         Operation::Flush => Rule::Flush,
         Operation::Zero { service } => Rule::Zero(*service),
-        Operation::SetTimeouts { .. } => return Ok(None),
+        Operation::SetTimeouts { .. }
+        | Operation::StartDaemon { .. }
+        | Operation::StopDaemon { .. } => return Ok(None),
         Operation::SetSysctl { name, value } => {
             let setting: Result<Setting, _> = name.parse();
             let checked = setting.and_then(|setting| setting.check(*value));
@@ -127,10 +220,6 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
             let rules = rules.iter().map(marks::to_director);
             Rule::SetMarks(rules.collect::<Result<_, _>>()?)
         }
-        Operation::StartDaemon { .. } => {
-            return Err(refuse::not_available("connection synchronisation"));
-        }
-        Operation::StopDaemon { role } => return Err(refuse::no_daemon(*role)),
     }))
 }
 
@@ -167,7 +256,9 @@ impl Backend for Rules {
     }
 
     fn services(&self) -> Vec<ServiceStatus> {
-        self.director.services().iter().map(status).collect()
+        let mut services: Vec<_> = self.director.services().iter().map(status).collect();
+        services.sort_by_key(|service| (bucket(&service.config.key), service.config.key));
+        services
     }
 
     fn service(&self, key: &ServiceKey) -> Result<ServiceStatus, Refusal> {
@@ -242,7 +333,8 @@ impl Backend for Rules {
     }
 
     fn daemons(&self) -> Vec<SyncDaemon> {
-        Vec::new()
+        let book = self.sync.as_ref().map(Mutex::lock);
+        book.map_or_else(Vec::new, |book| book.daemons().to_vec())
     }
 }
 

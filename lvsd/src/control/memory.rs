@@ -6,15 +6,14 @@
 use super::backend::{Backend, refuse};
 use super::director::sysctl;
 use super::marks;
+use super::sync_book::SyncBook;
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MAX_NAME, MarkRule, Method,
-    Operation, Refusal, Service, ServiceStatus, SyncDaemon, SyncRole, SyncStart, Sysctl, Timeouts,
-    Totals, Tunnel,
+    Operation, Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals, Tunnel,
 };
-use lvs_core::{Addr, Counters, DropReason, Endpoint, Family, MAX_WEIGHT, Rates, ServiceKey};
+use lvs_core::{Counters, DropReason, Endpoint, MAX_WEIGHT, Rates, ServiceKey};
 use lvs_director::{Setting, Settings};
 use parking_lot::Mutex;
-use std::net::{IpAddr, Ipv4Addr};
 
 /// The persistence engines of the kernel.
 const ENGINES: [&str; 1] = ["sip"];
@@ -23,8 +22,6 @@ const ENGINES: [&str; 1] = ["sip"];
 #[derive(Debug)]
 pub struct Memory {
     state: Mutex<State>,
-    /// The interfaces that a synchronisation daemon may use.
-    interfaces: Vec<String>,
 }
 
 /// Cloned for every transaction: simple, and fast enough for what it is for.
@@ -36,7 +33,7 @@ struct State {
     timeouts: Timeouts,
     sysctl: Vec<Sysctl>,
     marks: Vec<MarkRule>,
-    daemons: Vec<SyncDaemon>,
+    sync: SyncBook,
     totals: Totals,
 }
 
@@ -61,17 +58,16 @@ impl Memory {
                 },
                 sysctl: Settings::default().iter().map(sysctl).collect(),
                 marks: Vec::new(),
-                daemons: Vec::new(),
+                sync: SyncBook::default(),
                 totals: Totals::default(),
             }),
-            interfaces: Vec::new(),
         }
     }
 
     /// The same, with interfaces on which synchronisation could run.
     #[must_use]
-    pub fn with_interfaces(mut self, names: &[&str]) -> Self {
-        self.interfaces = names.iter().map(|&name| name.to_owned()).collect();
+    pub fn with_interfaces(self, names: &[&str]) -> Self {
+        self.state.lock().sync = SyncBook::new(names);
         self
     }
 
@@ -107,15 +103,14 @@ impl Backend for Memory {
     }
 
     fn apply(&self, operation: &Operation) -> Result<(), Refusal> {
-        self.state.lock().apply(operation, &self.interfaces)
+        self.state.lock().apply(operation)
     }
 
     fn transaction(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
         let mut state = self.state.lock();
         let mut next = state.clone();
         for (i, operation) in operations.iter().enumerate() {
-            next.apply(operation, &self.interfaces)
-                .map_err(|refusal| (i, refusal))?;
+            next.apply(operation).map_err(|refusal| (i, refusal))?;
         }
         *state = next;
         Ok(())
@@ -152,12 +147,12 @@ impl Backend for Memory {
     }
 
     fn daemons(&self) -> Vec<SyncDaemon> {
-        self.state.lock().daemons.clone()
+        self.state.lock().sync.daemons().to_vec()
     }
 }
 
 impl State {
-    fn apply(&mut self, operation: &Operation, interfaces: &[String]) -> Result<(), Refusal> {
+    fn apply(&mut self, operation: &Operation) -> Result<(), Refusal> {
         match operation {
             Operation::AddService { config } => {
                 if self.services.iter().any(|s| s.config.key == config.key) {
@@ -221,13 +216,8 @@ impl State {
                 keep(&mut self.timeouts.tcp_fin, timeouts.tcp_fin);
                 keep(&mut self.timeouts.udp, timeouts.udp);
             }
-            Operation::StartDaemon { config } => self.start(config, interfaces)?,
-            Operation::StopDaemon { role } => {
-                if !self.daemons.iter().any(|daemon| daemon.role == *role) {
-                    return Err(refuse::no_daemon(*role));
-                }
-                self.daemons.retain(|daemon| daemon.role != *role);
-            }
+            Operation::StartDaemon { config } => self.sync.start(config)?,
+            Operation::StopDaemon { role } => self.sync.stop(*role)?,
         }
         Ok(())
     }
@@ -253,36 +243,6 @@ impl State {
                 destination.rates = Rates::default();
             }
         }
-        Ok(())
-    }
-
-    fn start(&mut self, config: &SyncStart, interfaces: &[String]) -> Result<(), Refusal> {
-        if self.daemons.iter().any(|daemon| daemon.role == config.role) {
-            let name = format!("{:?}", config.role).to_lowercase();
-            return Err(Refusal::new(
-                Errno::Exists,
-                format!("a synchronisation {name} is already running"),
-            ));
-        }
-        if !interfaces.contains(&config.interface) {
-            return Err(Refusal::new(
-                Errno::NoDevice,
-                format!("there is no interface {}", config.interface),
-            ));
-        }
-        self.daemons.push(SyncDaemon {
-            role: config.role,
-            interface: config.interface.clone(),
-            syncid: config.syncid,
-            maxlen: config.maxlen.unwrap_or(1472),
-            group: config
-                .group
-                .unwrap_or(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81))),
-            port: config.port.unwrap_or(8848),
-            ttl: config.ttl.unwrap_or(1),
-        });
-        self.daemons
-            .sort_by_key(|daemon| daemon.role != SyncRole::Master);
         Ok(())
     }
 }
@@ -330,15 +290,14 @@ fn check_destination(service: &ServiceKey, config: &Destination) -> Result<(), R
 }
 
 fn check_address(address: Endpoint) -> Result<(), Refusal> {
-    let link_local = |addr: Addr| addr.family() == Family::V6 && addr.hi >> 54 == 0xfe80 >> 6;
-    if !address.addr.is_unicast() || link_local(address.addr) {
+    if !address.addr.may_be_server() {
         return Err(refuse::not_unicast(address));
     }
     Ok(())
 }
 
 /// The kernel's hash bucket; marks follow all addresses (IPVS 0.1).
-fn bucket(key: &ServiceKey) -> (bool, u32) {
+pub(super) fn bucket(key: &ServiceKey) -> (bool, u32) {
     match key {
         ServiceKey::Endpoint { protocol, vip } => {
             let port = u32::from(vip.port);

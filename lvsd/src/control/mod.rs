@@ -15,6 +15,7 @@ pub mod reload;
 mod routes;
 mod server;
 mod socket;
+mod sync_book;
 
 pub use backend::{Backend, refuse};
 pub use director::Rules;
