@@ -110,7 +110,8 @@ impl<R: Routes> Decider<'_, '_, R> {
     ) -> Verdict {
         let server = destination.spec.endpoint.addr;
         let kind = destination.spec.tunnel;
-        let overhead = tunnel::overhead(kind, server.family());
+        let overhead =
+            tunnel::overhead(kind, server.family()) + tunnel::remote_overhead(frame, packet, kind);
         let route = &Route {
             mtu: destination.path_mtu.limit(route.mtu, self.now),
             ..*route

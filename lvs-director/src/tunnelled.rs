@@ -31,8 +31,12 @@ impl Outer {
         mut send: impl FnMut(&mut Frame<'_>),
     ) -> Result<(), DropReason> {
         let packet = lvs_packet::parse(frame)?;
-        let headroom = tunnel::overhead(self.kind, self.destination.family());
+        let remote = tunnel::remote_overhead(frame, &packet, self.kind);
+        let headroom = tunnel::overhead(self.kind, self.destination.family()) + remote;
         let mut segments = segment::segments(frame, &packet)?;
+        if remote > 0 {
+            segments = segments.leave_checksums();
+        }
         let mut outer = *self;
         while let Some(mut piece) = segments.next_into(scratch, headroom)? {
             let packet = lvs_packet::parse(&piece)?;

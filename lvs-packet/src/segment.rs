@@ -25,7 +25,7 @@
 
 use crate::bytes::{array, length_field, set, set_u16, u8_at, u16_at, u32_at};
 use crate::checksum;
-use crate::frame::{Frame, Offload, SegmentKind};
+use crate::frame::{Frame, Offload, PartialChecksum, SegmentKind};
 use crate::packet::{Fragment, Kind, Packet, TcpFlags};
 use crate::parse::{IPV6_LEN, TCP_LEN, UDP_LEN, number};
 use lvs_core::{DropReason, Family};
@@ -46,6 +46,8 @@ pub struct Segments<'f> {
     jumbo: usize,
     /// How many packets have been given.
     given: usize,
+    /// Checksums are left to be finished.
+    left: bool,
 }
 
 /// The packets that `frame` stands for; a frame that stands for itself is one. `packet` is what
@@ -87,6 +89,7 @@ pub fn segments<'f>(frame: &'f Frame<'_>, packet: &Packet) -> Result<Segments<'f
         size,
         jumbo: jumbo_len(head, packet),
         given: 0,
+        left: false,
     })
 }
 
@@ -103,6 +106,13 @@ fn jumbo_len(head: &[u8], packet: &Packet) -> usize {
 }
 
 impl Segments<'_> {
+    /// Leaves the transport checksums to whoever gets the packets ([`crate::PartialChecksum`]).
+    #[must_use]
+    pub const fn leave_checksums(mut self) -> Self {
+        self.left = true;
+        self
+    }
+
     /// How many packets are left.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -178,13 +188,22 @@ impl Segments<'_> {
         set_u16(segment, checksum_at, 0);
         if !without {
             let flow = &self.packet.flow;
+            let (src, dst) = (flow.src.addr, flow.dst.addr);
             let protocol = self.packet.protocol;
-            let checksum =
-                match checksum::transport(flow.src.addr, flow.dst.addr, protocol, segment) {
+            let checksum = if self.left {
+                let length = u32::try_from(segment.len()).map_err(|_| BAD)?;
+                checksum::pseudo_header(src, dst, protocol, length)
+            } else {
+                match checksum::transport(src, dst, protocol, segment) {
                     0 if self.packet.kind == Kind::Udp => 0xffff,
                     checksum => checksum,
-                };
+                }
+            };
             set_u16(segment, checksum_at, checksum);
+            frame.offload.checksum = self.left.then_some(PartialChecksum {
+                start: u16::try_from(l4).map_err(|_| BAD)?,
+                offset: u16::try_from(checksum_at).map_err(|_| BAD)?,
+            });
         }
         Ok(Some(frame))
     }

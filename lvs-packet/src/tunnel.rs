@@ -8,7 +8,8 @@
 //!
 //! The outer header takes TTL, DSCP and ECN from the inner one as it stands in the frame (so the
 //! TTL is decremented before), a partial checksum is finished first, and padding behind the packet
-//! is cut: nothing is left to be done to the result. A frame that stands for several packets is
+//! is cut: nothing is left to be done to the result. Only with remote checksum offload a partial
+//! checksum is left to the receiver: it is told in the GUE header where to sum, and where to put it. A frame that stands for several packets is
 //! cut by [`crate::segment`] before.
 //!
 //! ```
@@ -30,12 +31,18 @@
 use crate::bytes::{array, length_field, set, set_u16};
 use crate::checksum;
 use crate::frame::{Frame, Front};
-use crate::packet::Packet;
+use crate::packet::{Kind, Packet};
 use crate::parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, number};
 use lvs_core::{Addr, DropReason, Family, Flow, TunnelChecksum, TunnelKind};
 
 const UDP_LEN: usize = 8;
 const GUE_LEN: usize = 4;
+/// Private flags, and where the receiver sums and writes (`GUE_LEN_PRIV`, `GUE_PLEN_REMCSUM`).
+const GUE_REMOTE_LEN: usize = 8;
+/// In the flags of a GUE header: private flags follow.
+const GUE_PRIVATE: u16 = 1;
+/// In the private flags: remote checksum offload (draft-herbert-remotecsumoffload).
+const GUE_REMOTE: u32 = 1 << 31;
 const GRE_LEN: usize = 4;
 const GRE_CHECKSUM_LEN: usize = 4;
 /// Where the UDP checksum stands.
@@ -95,9 +102,7 @@ pub fn gue_source_port(flow: &Flow, key: u64) -> u16 {
     u16::try_from(spread).map_or(FIRST_SOURCE_PORT, |spread| FIRST_SOURCE_PORT + spread)
 }
 
-/// Bytes that a tunnel adds to a packet.
-///
-/// Remote checksum offload counts as the full checksum that it is sent as.
+/// Bytes that a tunnel adds to a packet; [`remote_overhead`] comes on top.
 #[inline]
 #[must_use]
 pub const fn overhead(kind: TunnelKind, outer: Family) -> usize {
@@ -106,6 +111,31 @@ pub const fn overhead(kind: TunnelKind, outer: Family) -> usize {
         Family::V6 => IPV6_LEN,
     };
     ip + between(kind)
+}
+
+/// Bytes that remote checksum offload adds for this packet: none if nothing is left to the receiver, and
+/// then the packet is sent as with a full checksum.
+#[inline]
+#[must_use]
+pub fn remote_overhead(frame: &Frame<'_>, packet: &Packet, kind: TunnelKind) -> usize {
+    remote(frame, packet, kind).map_or(0, |_| GUE_REMOTE_LEN)
+}
+
+/// Where the receiver sums and where it puts the result, from the start of the inner packet, if that is
+/// left to it.
+#[inline]
+fn remote(frame: &Frame<'_>, packet: &Packet, kind: TunnelKind) -> Option<(u16, u16)> {
+    const REMOTE: TunnelChecksum = TunnelChecksum::Remote;
+    if !matches!(kind, TunnelKind::Gue { checksum, .. } if checksum == REMOTE) {
+        return None;
+    }
+    // SCTP's is no Internet checksum, which receivers do not know.
+    let left = frame.offload.checksum?;
+    if !matches!(packet.kind, Kind::Tcp | Kind::Udp) {
+        return None;
+    }
+    let start = left.start.checked_sub(packet.l3)?;
+    Some((start, start.checked_add(left.offset)?))
 }
 
 /// Bytes between the outer and the inner IP header.
@@ -123,7 +153,7 @@ const fn between(kind: TunnelKind) -> usize {
 
 /// Puts the packet behind an outer header from `source` to `destination`, whose family decides the
 /// outer one. What was parsed before keeps describing the inner packet; its offsets grow by
-/// [`overhead`].
+/// [`overhead`] and [`remote_overhead`].
 ///
 /// # Errors
 /// [`DropReason::BadSegmentation`] if the frame stands for several packets,
@@ -221,7 +251,9 @@ fn any(
         return Err(DropReason::BadAddress);
     }
     let l3 = packet.ip();
-    let gap = overhead(kind, outer);
+    let left = remote(frame, packet, kind);
+    let remote = left.map_or(0, |_| GUE_REMOTE_LEN);
+    let gap = overhead(kind, outer) + remote;
     let length = gap + packet.tail() - l3;
     let limit = match outer {
         Family::V4 => usize::from(u16::MAX),
@@ -234,7 +266,9 @@ fn any(
     let inner = array(frame.bytes(), l3).ok_or(DropReason::Truncated)?;
     let inner = Inner::of(inner, packet.family);
     frame.set_len(packet.tail())?;
-    if frame.offload.checksum.is_some() {
+    if left.is_some() {
+        frame.offload.checksum = None;
+    } else if frame.offload.checksum.is_some() {
         checksum::finish_partial(frame)?;
     }
     frame.open_gap(l3, gap)?;
@@ -251,7 +285,7 @@ fn any(
         TunnelKind::Gre { .. } => number::GRE,
     };
     let (header, payload) = rest
-        .split_at_mut_checked(gap - between(kind))
+        .split_at_mut_checked(gap - between(kind) - remote)
         .ok_or(DropReason::Truncated)?;
     let ends = (source, destination);
     match outer {
@@ -283,6 +317,9 @@ fn any(
         TunnelKind::Ipip => {}
         TunnelKind::Gue { port, checksum } => {
             gue(payload, &inner, port, options.source_port);
+            if let Some(places) = left {
+                gue_remote(payload, places);
+            }
             if checksum != TunnelChecksum::None {
                 let sum = match checksum::transport(source, destination, number::UDP, payload) {
                     0 => 0xffff,
@@ -407,6 +444,16 @@ fn gue(payload: &mut [u8], inner: &Inner, port: u16, source_port: u16) {
     set_u16(payload, 2, port);
     set_u16(payload, 4, length);
     set(payload, UDP_CHECKSUM, [0, 0, 0, inner.protocol(), 0, 0]);
+}
+
+/// The options of a GUE header that has told of its checksum's place: from the start of the inner packet.
+fn gue_remote(payload: &mut [u8], (start, field): (u16, u16)) {
+    let words = u8::try_from(GUE_REMOTE_LEN / 4).unwrap_or_default();
+    set(payload, UDP_LEN, [words]);
+    set_u16(payload, UDP_LEN + 2, GUE_PRIVATE);
+    set(payload, UDP_LEN + GUE_LEN, GUE_REMOTE.to_be_bytes());
+    set_u16(payload, UDP_LEN + GUE_LEN + 4, start);
+    set_u16(payload, UDP_LEN + GUE_LEN + 6, field);
 }
 
 /// GRE (RFC 2784).
