@@ -5,13 +5,15 @@
 //! what could not be right otherwise: the first datagram of a connection, what goes into a tunnel (which
 //! is cut outside), what has to be measured whole or cut anew, a checksum over all of it, an ICMP error.
 
+use crate::cut::Cut;
 use crate::decide::Decider;
 use crate::fragments::{self, Fate, Place};
+use crate::released::limit_of;
 use crate::route::{Routes, Way};
 use crate::verdict::Verdict;
 use lvs_conn::{Direction, Hit};
 use lvs_core::{DropReason, Family, Flow, ForwardMethod};
-use lvs_packet::{Fragment, Frame, Kind, Packet};
+use lvs_packet::{Fragment, Frame, Kind, Packet, fragment};
 
 /// Where the checksum stands in a UDP header.
 const UDP_CHECKSUM: usize = 6;
@@ -25,6 +27,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         packet: &Packet,
         hit: Option<Hit<'g>>,
     ) -> Verdict {
+        if packet.fragment == Fragment::Atomic {
+            return self.atomic(frame, packet);
+        }
         let (place, fate) = match self.fragments.arrive(frame, packet, self.now) {
             Ok(arrived) => arrived,
             Err(reason) => return Verdict::Drop(reason),
@@ -38,6 +43,36 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         };
         self.fragments.settle(place);
         verdict
+    }
+
+    /// A datagram in one piece: without its fragment header it is a packet like any other, but that a tunnel
+    /// gives it another.
+    fn atomic(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        let largest = packet.ip_len();
+        let whole = frame
+            .set_len(packet.end as usize)
+            .and_then(|()| fragment::reunite(frame, packet, false))
+            .and_then(|()| lvs_packet::parse(frame));
+        let whole = match whole {
+            Ok(whole) => whole,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let hit = self.guard.lookup(&whole.flow);
+        self.largest_piece = Some(largest);
+        let verdict = self.decide(frame, &whole, hit);
+        self.largest_piece = None;
+        match (verdict, lvs_packet::parse(frame)) {
+            (Verdict::Forward(hop), Ok(sent))
+                if sent.family == Family::V6 && sent.ip_len() > largest =>
+            {
+                let cut = Cut {
+                    limit: limit_of(Family::V6, largest),
+                    identification: self.identification.next_v6(),
+                };
+                Verdict::ForwardPieces { hop, cut }
+            }
+            (verdict, _) => verdict,
+        }
     }
 
     /// A later fragment whose datagram's fate is known.

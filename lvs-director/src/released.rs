@@ -10,7 +10,7 @@ use crate::route::Routes;
 use crate::rules::Rules;
 use crate::verdict::Verdict;
 use crate::worker::{Worker, decider};
-use lvs_core::{DropReason, Tick};
+use lvs_core::{DropReason, Family, Tick};
 use lvs_packet::fragment;
 use lvs_packet::{Frame, Offload, Packet, parse};
 
@@ -54,8 +54,11 @@ enum Where {
 struct Whole {
     start: usize,
     len: usize,
+    family: Family,
     /// Length of its longest piece as a packet.
     largest: u32,
+    /// Where the headers ended that each piece repeated, from the start of the frame.
+    head: usize,
     sizes: Sizes,
 }
 
@@ -199,6 +202,17 @@ impl Worker {
     }
 }
 
+/// How long the pieces of a datagram may be whose longest one had this length: in IPv6 never shorter than
+/// the least MTU.
+pub(crate) const fn limit_of(family: Family, largest: u32) -> u32 {
+    /// RFC 8200, 5.
+    const LEAST: u32 = 1280;
+    match family {
+        Family::V6 if largest < LEAST => LEAST,
+        _ => largest,
+    }
+}
+
 impl Released {
     /// Copies a piece that can go.
     fn take(&mut self, bytes: &[u8]) {
@@ -239,7 +253,7 @@ impl Released {
             let to = self.whole.get_mut(end..end + bytes.len()).ok_or(BAD)?;
             to.copy_from_slice(bytes);
             end += bytes.len();
-            first.get_or_insert(slot.packet);
+            first.get_or_insert((slot.packet, slot.piece.unfragmentable));
             largest = largest.max(slot.packet.ip_len());
             sizes.push(slot.piece.len);
             seen |= 1 << (slot.packet.tos & 3);
@@ -250,11 +264,14 @@ impl Released {
         }
         let len = end - HEADROOM;
         let mut frame = Frame::new(&mut self.whole, HEADROOM, len, Offload::default());
-        fragment::reunite(&mut frame, &first.ok_or(BAD)?, seen & CE != 0)?;
+        let (first, head) = first.ok_or(BAD)?;
+        fragment::reunite(&mut frame, &first, seen & CE != 0)?;
         Ok(Whole {
             start: frame.headroom(),
             len: frame.len(),
+            family: first.family,
             largest,
+            head: usize::from(head),
             sizes,
         })
     }
@@ -276,19 +293,29 @@ impl Released {
             Err(reason) => Verdict::Drop(reason),
         };
         let found = Where::Whole(frame.headroom(), frame.len());
-        let (verdict, limit) = match verdict {
-            Verdict::Forward(_) | Verdict::ToHost => (verdict, whole.largest),
-            Verdict::ForwardPieces { hop, cut } => {
-                (Verdict::Forward(hop), whole.largest.min(cut.limit))
-            }
-            _ => return (found, verdict),
-        };
-        let identification = decider.identification.next_v6();
         let packet = match parse(&frame) {
             Ok(packet) => packet,
             Err(reason) => return (found, Verdict::Drop(reason)),
         };
+        // Behind a header of the other family the kernel knows nothing of the pieces' lengths.
+        let largest = match packet.family == whole.family {
+            true => limit_of(packet.family, whole.largest),
+            false if matches!(verdict, Verdict::Forward(_)) => return (found, verdict),
+            false => u32::MAX,
+        };
+        let (verdict, limit) = match verdict {
+            Verdict::Forward(_) | Verdict::ToHost => (verdict, largest),
+            Verdict::ForwardPieces { hop, cut } => (Verdict::Forward(hop), largest.min(cut.limit)),
+            _ => return (found, verdict),
+        };
+        let identification = decider.identification.next_v6();
         let sizes = match fragment::cut(&frame, &packet, limit, identification) {
+            // A router would put the fragment header elsewhere than the sender did; and pieces of IPv4 have
+            // no room for the longer headers of IPv6.
+            Ok(pieces) if frame.len() == whole.len && pieces.head_len() != whole.head => {
+                Sizes::NONE
+            }
+            Ok(_) if packet.family == Family::V6 && whole.family == Family::V4 => Sizes::NONE,
             Ok(pieces) => whole.sizes.fitted(pieces.left(), pieces.most()),
             Err(reason) => return (found, Verdict::Drop(reason)),
         };
@@ -317,6 +344,10 @@ impl Released {
         let (limit, identification) = (leaving.limit, leaving.identification);
         let pieces = fragment::cut(&frame, &leaving.packet, limit, identification)?;
         let mut pieces = pieces.behind(leaving.given);
+        if leaving.sizes.len == 0 {
+            // Only those that leave as they came lose it.
+            pieces = pieces.keep_dont_fragment();
+        }
         let before = pieces.left();
         let piece = match leaving.sizes.get(leaving.next) {
             Some(size) => pieces.next_of(size, &mut self.out, HEADROOM)?,

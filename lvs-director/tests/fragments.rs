@@ -171,7 +171,8 @@ fn whichever_order_the_same_leaves() {
                     if method == ForwardMethod::Tunnel {
                         // The largest was the first: with the outer header it is longer than any that
                         // came, and all are cut anew.
-                        assert!(sizes.last() <= came.iter().max());
+                        let longest = came.iter().max().copied().max(Some(1280));
+                        assert!(sizes.last().copied() <= longest);
                         continue;
                     }
                     came.sort_unstable();

@@ -236,10 +236,7 @@ fn error_about(
 /// unchanged.
 pub fn tcp_reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     let flags = packet.tcp_flags;
-    if packet.kind != Kind::Tcp
-        || packet.fragment != Fragment::None
-        || flags.contains(TcpFlags::RST)
-    {
+    if packet.kind != Kind::Tcp || !packet.fragment.is_whole() || flags.contains(TcpFlags::RST) {
         return Err(DropReason::BadTcpOffset);
     }
     answerable(packet)?;
@@ -298,7 +295,7 @@ pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     if packet.kind != Kind::IcmpEchoRequest {
         return Err(DropReason::BadVersion);
     }
-    if packet.fragment != Fragment::None {
+    if !packet.fragment.is_whole() {
         return Err(DropReason::FragmentUnknown);
     }
     answerable(packet)?;

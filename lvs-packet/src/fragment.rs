@@ -76,7 +76,7 @@ impl Piece {
     }
 }
 
-/// Reads the place of a fragment; `None` for what is none.
+/// Reads the place of a fragment, also of an atomic one; `None` for what is none.
 #[must_use]
 pub fn piece(frame: &Frame<'_>, packet: &Packet) -> Option<Piece> {
     if packet.fragment == Fragment::None || !packet.is_ip() {
@@ -204,6 +204,8 @@ pub struct Pieces<'f> {
     /// Of a packet that is itself a piece: where it starts, and whether it is not the last.
     base: u16,
     more: bool,
+    /// They say that they may not be cut again.
+    dont_fragment: bool,
 }
 
 /// The pieces of the packet in `frame`, each an IP packet of at most `limit` bytes and but for the last
@@ -257,32 +259,36 @@ pub fn cut<'f>(
         given: 0,
         base: field & OFFSET,
         more: field & MORE_FRAGMENTS != 0,
+        dont_fragment: false,
     })
 }
 
 /// Where the number of the first header that may be cut stands in an IPv6 packet, and where that header
-/// does: behind hop-by-hop options and behind a routing header with all before it (RFC 8200, 4.5).
+/// does: behind hop-by-hop options, a routing header, and destination options but those behind a routing
+/// header (as Linux has it; RFC 8200, 4.5, says it of those before one).
 fn unfragmentable(packet: &[u8]) -> Option<(usize, usize)> {
-    let mut found = (6, IPV6_LEN);
-    let (mut number_at, mut at) = found;
+    let (mut number_at, mut at) = (6, IPV6_LEN);
+    let mut routed = false;
     for _ in 0..=MAX_EXTENSION_HEADERS {
-        let kind = u8_at(packet, number_at)?;
-        if !matches!(
-            kind,
-            number::HOP_BY_HOP | number::ROUTING | number::DESTINATION_OPTIONS
-        ) {
-            break;
+        match u8_at(packet, number_at)? {
+            number::HOP_BY_HOP => {}
+            number::ROUTING => routed = true,
+            number::DESTINATION_OPTIONS if !routed => {}
+            _ => break,
         }
         number_at = at;
         at += (usize::from(u8_at(packet, at + 1)?) + 1) * 8;
-        if kind != number::DESTINATION_OPTIONS {
-            found = (number_at, at);
-        }
     }
-    Some(found)
+    Some((number_at, at))
 }
 
 impl Pieces<'_> {
+    /// Bytes from the start of the frame that each piece repeats, an IPv6 fragment header not among them.
+    #[must_use]
+    pub const fn head_len(&self) -> usize {
+        self.head.len()
+    }
+
     /// Payload bytes that have not been given.
     #[must_use]
     pub fn left(&self) -> usize {
@@ -293,6 +299,13 @@ impl Pieces<'_> {
     #[must_use]
     pub const fn most(&self) -> usize {
         self.most
+    }
+
+    /// Keeps the DF bit of an IPv4 packet in its pieces.
+    #[must_use]
+    pub const fn keep_dont_fragment(mut self) -> Self {
+        self.dont_fragment = self.packet.dont_fragment;
+        self
     }
 
     /// The pieces behind the first `given` payload bytes: those that have been given before.
@@ -386,7 +399,8 @@ impl Pieces<'_> {
                 };
                 set_u16(header, 2, length_field(length));
                 let more = if more { MORE_FRAGMENTS } else { 0 };
-                set_u16(header, 6, units | more);
+                let kept = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+                set_u16(header, 6, units | more | kept);
                 if self.given > 0 {
                     only_copied_options(header.get_mut(IPV4_LEN..).unwrap_or_default());
                 }

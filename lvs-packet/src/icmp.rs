@@ -28,7 +28,7 @@ use crate::bytes::{array_mut, set, set_u16};
 use crate::checksum;
 use crate::frame::Frame;
 use crate::nat::{self, End};
-use crate::packet::{Fragment, Kind, Packet};
+use crate::packet::{Kind, Packet};
 use crate::parse::Quoted;
 use lvs_core::{DropReason, Endpoint, Family};
 
@@ -80,7 +80,7 @@ fn check(
     if packet.kind != Kind::IcmpError || new.addr.family() != family || quoted.family != family {
         return Err(DropReason::BadIcmpQuote);
     }
-    if packet.fragment != Fragment::None {
+    if !packet.fragment.is_whole() {
         return Err(DropReason::BadFragment);
     }
     if frame.offload.checksum.is_none() && checksum::verify(frame, packet) != Some(true) {

@@ -188,7 +188,7 @@ fn internet(
 /// whoever cuts it; that of a first fragment cannot be known and stays absent.
 #[cold]
 fn fill_in(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, end: End) {
-    if packet.fragment != Fragment::None {
+    if !packet.fragment.is_whole() {
         return;
     }
     let (src, dst) = match end {
@@ -262,7 +262,7 @@ fn sctp(frame: &mut Frame<'_>, packet: &Packet, port: u16, end: End) {
     };
     let changed = u16_at(segment, end.port()) != Some(port);
     set_u16(segment, end.port(), port);
-    if packet.fragment != Fragment::None {
+    if !packet.fragment.is_whole() {
         return;
     }
     // No later stage could tell that what is left to be computed is not an Internet checksum.

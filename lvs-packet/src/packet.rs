@@ -34,13 +34,24 @@ pub enum Kind {
 /// Which piece of a datagram a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fragment {
-    /// The whole; also an IPv6 atomic fragment (RFC 6946).
+    /// The whole.
     #[default]
     None,
+    /// The whole, behind an IPv6 fragment header that says so (RFC 6946).
+    Atomic,
     /// The first of several: it has the transport header.
     First,
     /// Any further one: it has no ports.
     Later,
+}
+
+impl Fragment {
+    /// Whether it is no piece but the whole.
+    #[inline]
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::None | Self::Atomic)
+    }
 }
 
 /// The flags of a TCP header (RFC 9293, 3.1).

@@ -26,7 +26,7 @@
 use crate::bytes::{array, length_field, set, set_u16, u8_at, u16_at, u32_at};
 use crate::checksum;
 use crate::frame::{Frame, Offload, PartialChecksum, SegmentKind};
-use crate::packet::{Fragment, Kind, Packet, TcpFlags};
+use crate::packet::{Kind, Packet, TcpFlags};
 use crate::parse::{IPV6_LEN, TCP_LEN, UDP_LEN, number};
 use lvs_core::{DropReason, Family};
 
@@ -62,7 +62,7 @@ pub fn segments<'f>(frame: &'f Frame<'_>, packet: &Packet) -> Result<Segments<'f
     let l4 = packet.transport();
     let bytes = bytes.get(..packet.tail()).ok_or(BAD)?;
     let header_len = match packet.kind {
-        _ if packet.fragment != Fragment::None => return Err(BAD),
+        _ if !packet.fragment.is_whole() => return Err(BAD),
         Kind::Tcp => usize::from(u8_at(bytes, l4 + 12).ok_or(BAD)? >> 4) * 4,
         Kind::Udp => UDP_LEN,
         _ => return Err(BAD),

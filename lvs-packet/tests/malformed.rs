@@ -219,7 +219,7 @@ fn ipv6_headers_and_fragments() {
     };
     let udp = [0, 1, 0, 2, 0, 8, 0, 0];
     let fragment = |field| piece(field, &udp).unwrap();
-    assert_eq!(fragment([0, 0]).fragment, Fragment::None);
+    assert_eq!(fragment([0, 0]).fragment, Fragment::Atomic);
     assert_eq!(fragment([0, 1]).fragment, Fragment::First);
     assert_eq!(fragment([0, 1]).flow.dst.port, 2);
     assert_eq!(fragment([0, 8]).fragment, Fragment::Later);

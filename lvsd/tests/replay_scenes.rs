@@ -62,6 +62,23 @@ fn the_director_sends_what_the_kernel_sent() {
     );
 }
 
+/// Pieces in any order, repeated, overlapping, with DF, TTL 1, options and marks of congestion, through all
+/// methods; recorded from a kernel (6.1) for this.
+#[test]
+fn fragments_leave_as_the_kernels_do() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fragments");
+    let scenes = replay::scenes::index::read(&folder).unwrap();
+    assert!(scenes.len() >= 20, "{}", scenes.len());
+    for scene in &scenes {
+        assert_eq!(
+            replay::scenes::play(&folder, scene),
+            Ok(()),
+            "{}",
+            scene.name
+        );
+    }
+}
+
 #[test]
 fn connections_go_through_the_states_of_the_kernels() {
     let mut played = 0;

@@ -20,7 +20,7 @@ use crate::verdict::Verdict;
 use ahash::RandomState;
 use lvs_core::{Addr, DropReason, Family, Flow, Tick};
 use lvs_packet::fragment;
-use lvs_packet::{Fragment, Frame, Packet};
+use lvs_packet::{Frame, Packet};
 use ranges::{Inserted, Ranges};
 use store::{Chain, Store};
 
@@ -368,5 +368,5 @@ impl Fragments {
 
 /// Whether a piece can be held at all: longer ones are of links with jumbo frames.
 pub(crate) fn fits(frame: &Frame<'_>, packet: &Packet) -> bool {
-    packet.fragment != Fragment::None && frame.len() <= SLOT
+    !packet.fragment.is_whole() && frame.len() <= SLOT
 }

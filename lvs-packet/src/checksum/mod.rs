@@ -15,7 +15,7 @@ mod partial;
 
 use crate::bytes::{array, u16_at};
 use crate::frame::Frame;
-use crate::packet::{Fragment, Kind, Packet};
+use crate::packet::{Kind, Packet};
 use lvs_core::Addr;
 
 pub use crc32c::crc32c;
@@ -229,7 +229,7 @@ pub(crate) fn transport(src: Addr, dst: Addr, protocol: u8, segment: &[u8]) -> u
 /// left to be finished.
 #[must_use]
 pub fn verify(frame: &Frame<'_>, packet: &Packet) -> Option<bool> {
-    if packet.fragment != Fragment::None || frame.offload.checksum.is_some() {
+    if !packet.fragment.is_whole() || frame.offload.checksum.is_some() {
         return None;
     }
     let segment = frame.bytes().get(packet.transport()..packet.tail())?;

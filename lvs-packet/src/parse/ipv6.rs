@@ -133,7 +133,7 @@ fn fragment(field: u16, length: usize, whole: bool) -> Result<Fragment, DropReas
     let offset = usize::from(field & 0xfff8);
     let more = field & 1 != 0;
     if offset == 0 && !more {
-        return Ok(Fragment::None);
+        return Ok(Fragment::Atomic);
     }
     let uneven = more && !length.is_multiple_of(8);
     if whole && (uneven || length == 0 || offset + length > usize::from(u16::MAX)) {

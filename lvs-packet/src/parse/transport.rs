@@ -124,7 +124,7 @@ fn udp(segment: &[u8], fragment: Fragment, segmented: bool) -> Result<Upper, Dro
         return Err(short(fragment));
     };
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    let beyond = length > segment.len() && fragment == Fragment::None;
+    let beyond = length > segment.len() && fragment.is_whole();
     // The length of a segmented datagram is that of the whole or of one piece, by kernel version.
     if (length < UDP_LEN || beyond) && !segmented {
         return Err(DropReason::BadUdpLength);
@@ -160,7 +160,7 @@ fn sctp(segment: &[u8], fragment: Fragment) -> Result<Upper, DropReason> {
     };
     let &[first, _, l0, l1] = chunks.first_chunk().ok_or(DropReason::BadSctpChunk)?;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    let beyond = length > chunks.len() && fragment == Fragment::None;
+    let beyond = length > chunks.len() && fragment.is_whole();
     if length < SCTP_CHUNK_LEN || beyond {
         return Err(DropReason::BadSctpChunk);
     }

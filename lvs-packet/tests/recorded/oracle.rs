@@ -3,7 +3,7 @@
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use lvs_core::Addr;
-use lvs_packet::{Fragment, Frame, Kind, Offload, parse};
+use lvs_packet::{Frame, Kind, Offload, parse};
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -71,7 +71,7 @@ fn agree(bytes: &[u8]) -> bool {
         }
         Some(TransportSlice::Igmp(_)) => assert_eq!(packet.kind, Kind::OtherIp),
         None => assert!(
-            packet.fragment != Fragment::None || matches!(packet.kind, Kind::OtherIp | Kind::Sctp)
+            !packet.fragment.is_whole() || matches!(packet.kind, Kind::OtherIp | Kind::Sctp)
         ),
     }
     true
