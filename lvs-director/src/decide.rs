@@ -189,9 +189,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         conn: Conn<'g>,
     ) -> Verdict {
         if !conn.method().rewrites_replies() {
-            // IPv4 takes nothing from others that is from an address of its own.
+            // IPv4 takes nothing from others that is from an address of its own; only the host
+            // itself may send such a reply.
             let vip = conn.virtual_endpoint().addr;
-            if packet.family == Family::V4 && self.routes.way(vip) == Way::Local {
+            if packet.family == Family::V4
+                && !self.routes.host_is_server()
+                && self.routes.way(vip) == Way::Local
+            {
                 return Verdict::Pass;
             }
             // The host routes its own copy; the connection has seen a reply.

@@ -15,6 +15,8 @@ use lvs_conn::{Direction, Hit};
 use lvs_core::{DropReason, Family, Flow, ForwardMethod};
 use lvs_packet::{Fragment, Frame, Kind, Packet, fragment};
 
+/// That of Ethernet (RFC 894), which fragments come by.
+const USUAL_MTU: u32 = 1500;
 /// Where the checksum stands in a UDP header.
 const UDP_CHECKSUM: usize = 6;
 
@@ -152,8 +154,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             _ => return false,
         };
-        let too_long =
-            matches!(self.routes.way(to), Way::Forward(route) if packet.ip_len() > route.mtu);
+        // By a way that is narrower than usual, any of its pieces may be too long, and then all are
+        // cut anew.
+        let too_long = matches!(
+            self.routes.way(to),
+            Way::Forward(route) if packet.ip_len() > route.mtu || route.mtu < USUAL_MTU
+        );
         let measured_whole = packet.family == Family::V4 && packet.dont_fragment;
         let summed_whole = match packet.kind {
             Kind::Udp => {

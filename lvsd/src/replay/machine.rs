@@ -5,12 +5,14 @@
 //! ([`super::host`]). Never: a socket, a clock.
 
 use super::host;
+use super::scenes::pieces::{self, Key};
 use super::setup;
 use super::site::{NextHop, Site};
 use crate::control;
 use lvs_core::Tick;
-use lvs_director::{Director, DirectorConfig, Verdict, Worker};
-use lvs_packet::{Frame, Kind, Offload, Packet, ethernet, parse};
+use lvs_director::{Cut, Director, DirectorConfig, Verdict, Worker};
+use lvs_packet::{Fragment, Frame, Kind, Offload, Packet, ethernet, parse};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +68,10 @@ pub(crate) struct Machine {
     worker: Worker,
     now: Tick,
     scratch: Vec<u8>,
+    /// Fragments that wait in the director, as the host has them.
+    kept: HashMap<Key, Vec<Vec<u8>>>,
+    /// Fragments for the host, which makes datagrams whole.
+    held: HashMap<Key, Vec<Vec<u8>>>,
 }
 
 impl Machine {
@@ -88,6 +94,8 @@ impl Machine {
             worker,
             now: START,
             scratch: vec![0; SCRATCH],
+            kept: HashMap::new(),
+            held: HashMap::new(),
         })
     }
 
@@ -148,7 +156,8 @@ impl Machine {
         became: &mut Became,
     ) {
         match verdict {
-            Verdict::Drop(_) | Verdict::Held => {}
+            Verdict::Drop(_) => {}
+            Verdict::Held => self.keep(frame),
             Verdict::Answer(_) => became.sent.push(answered(side, frame)),
             Verdict::Forward(hop) => {
                 if let Some(hop) = self.site.hop(hop) {
@@ -185,6 +194,7 @@ impl Machine {
                 let Ok(packet) = parse(frame) else {
                     return;
                 };
+                self.kept_to_the_host(side, frame, &mut became.sent);
                 became.host = Some(self.left_to_the_host(side, frame, &packet, &mut became.sent));
             }
         }
@@ -212,8 +222,31 @@ impl Machine {
         }
     }
 
+    /// A fragment waits in the director; the host has its own copy.
+    fn keep(&mut self, frame: &Frame<'_>) {
+        if let Some(piece) = pieces::piece(frame.bytes()) {
+            let kept = self.kept.entry(piece.key).or_default();
+            kept.push(frame.bytes().to_vec());
+        }
+    }
+
+    /// What came before of a datagram that turns out to be the host's.
+    fn kept_to_the_host(&mut self, side: usize, frame: &Frame<'_>, sent: &mut Vec<Sent>) {
+        let key = pieces::piece(frame.bytes()).map(|piece| piece.key);
+        let kept = key.and_then(|key| self.kept.remove(&key));
+        for bytes in kept.unwrap_or_default() {
+            let length = bytes.len();
+            let mut buffer = vec![0; HEADROOM];
+            buffer.extend_from_slice(&bytes);
+            let mut frame = Frame::new(&mut buffer, HEADROOM, length, Offload::default());
+            if let Ok(packet) = parse(&frame) {
+                self.left_to_the_host(side, &mut frame, &packet, sent);
+            }
+        }
+    }
+
     fn left_to_the_host(
-        &self,
+        &mut self,
         side: usize,
         frame: &mut Frame<'_>,
         packet: &Packet,
@@ -222,12 +255,67 @@ impl Machine {
         if !self.has_host {
             return host::Outcome::Nothing;
         }
-        let outcome = host::handle(&self.site, side, frame, packet);
-        match outcome {
-            host::Outcome::Nothing => {}
-            host::Outcome::Answer => sent.push(answered(side, frame)),
-            host::Outcome::Forward(hop) => sent.push(self.leave(hop, frame, Origin::Forwarded)),
+        if packet.fragment != Fragment::None && self.site.is_local(packet.flow.dst.addr) {
+            let Some(whole) = self.gather(frame) else {
+                return host::Outcome::Nothing;
+            };
+            let length = whole.len();
+            let mut buffer = vec![0; HEADROOM];
+            buffer.extend_from_slice(&whole);
+            let mut frame = Frame::new(&mut buffer, HEADROOM, length, Offload::default());
+            return match parse(&frame) {
+                Ok(packet) => self.host(side, &mut frame, &packet, sent),
+                Err(_) => host::Outcome::Nothing,
+            };
         }
+        self.host(side, frame, packet, sent)
+    }
+
+    /// Keeps a fragment for the host; gives the datagram once it is whole.
+    fn gather(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
+        let key = pieces::piece(frame.bytes())?.key;
+        let held = self.held.entry(key.clone()).or_default();
+        held.push(frame.bytes().to_vec());
+        let whole = pieces::assembled(held)?;
+        self.held.remove(&key);
+        Some(whole)
+    }
+
+    fn host(
+        &mut self,
+        side: usize,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        sent: &mut Vec<Sent>,
+    ) -> host::Outcome {
+        let outcome = host::handle(&self.site, side, frame, packet);
+        let (hop, out, origin) = match outcome {
+            host::Outcome::Nothing => return outcome,
+            host::Outcome::Answer => (None, side, Origin::Answer),
+            host::Outcome::Forward(hop) => (Some(hop), hop.side, Origin::Forwarded),
+        };
+        let cut = Cut {
+            limit: self.site.mtu(out),
+            identification: 0,
+        };
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let mut leaves = |frame: &mut Frame<'_>| {
+            sent.push(match hop {
+                Some(hop) => self.leave(hop, frame, origin),
+                None => answered(side, frame),
+            });
+        };
+        let too_long = parse(frame).is_ok_and(|packet| packet.ip_len() > cut.limit);
+        // What cannot be cut is gone.
+        if !too_long {
+            leaves(frame);
+        } else if cut
+            .for_each_piece(frame, &mut scratch, &mut leaves)
+            .is_err()
+        {
+            sent.clear();
+        }
+        self.scratch = scratch;
         outcome
     }
 

@@ -61,6 +61,8 @@ impl Seen {
             sides: inputs.len(),
         };
         seen.find_macs();
+        // Once more without what came in the director's own buffers, and shows how it left.
+        seen.find_macs();
         seen
     }
 
@@ -71,6 +73,11 @@ impl Seen {
         let mut votes: Vec<HashMap<[u8; 6], usize>> = vec![HashMap::new(); self.sides];
         let mut first: HashMap<Flow, usize> = HashMap::new();
         for frame in &self.frames {
+            let sides = self.macs.iter().enumerate();
+            let mut others = sides.filter(|(side, _)| *side != frame.side);
+            if others.any(|(_, mac)| *mac == Some(frame.from)) {
+                continue;
+            }
             let flow = frame.flow;
             let came_in = *first.entry(flow).or_insert(frame.side) == frame.side;
             let is_service = self.vips.contains(&flow.dst.addr);

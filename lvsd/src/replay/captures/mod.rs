@@ -24,6 +24,7 @@ mod infer;
 pub use super::capture::CaptureError;
 use super::capture::{self, Captured};
 use super::machine::Machine;
+use super::scenes::recorded::{self, UNKNOWN};
 use super::setup;
 use super::site::{Leg, Prefix, Side, Site};
 use infer::Seen;
@@ -148,46 +149,37 @@ pub fn run(
     fs::create_dir_all(&options.out)
         .map_err(|why| CapturesError::NoFolder(options.out.clone(), why))?;
 
-    let mut order: Vec<(usize, usize, Duration)> = Vec::new();
-    for (side, input) in inputs.iter().enumerate() {
-        let frames = input.frames.iter().enumerate();
-        order.extend(frames.map(|(place, frame)| (side, place, frame.time)));
-    }
-    order.sort_by_key(|(.., time)| *time);
-    let start = order.first().map_or(Duration::ZERO, |(.., time)| *time);
+    let macs: Vec<[u8; 6]> = machine.site.sides.iter().map(|side| side.mac).collect();
+    let captured = inputs.iter().map(|input| input.frames.as_slice());
+    let frames = recorded::frames(captured, &macs, 0);
+    let all: usize = inputs.iter().map(|input| input.frames.len()).sum();
+    let start = frames.first().map_or(Duration::ZERO, |frame| frame.time);
     let mut sent: Vec<Vec<(Duration, Vec<u8>)>> = vec![Vec::new(); inputs.len()];
-    let (mut taken, mut skipped) = (0_usize, 0_usize);
-    for (side, place, time) in order {
-        let Some((input, frame)) = inputs
-            .get(side)
-            .and_then(|input| Some((input, input.frames.get(place)?)))
-        else {
+    let mut taken = 0;
+    for frame in frames.iter().filter(|frame| !frame.by_director) {
+        let Some(input) = inputs.get(frame.side) else {
             continue;
         };
-        if !is_for_us(&machine.site, side, &frame.bytes) {
-            skipped += 1;
-            continue;
-        }
         taken += 1;
-        machine.pass_to(time.saturating_sub(start));
-        let bytes = whole(frame);
-        let became = machine.receive(side, &bytes);
+        let since = frame.time.saturating_sub(start);
+        machine.pass_to(since);
+        let became = machine.receive(frame.side, &frame.bytes);
         if options.explain {
-            let since = time.saturating_sub(start).as_secs_f64();
-            let name = &input.name;
-            let number = place + 1;
-            let told = explain::words(&bytes, &became, &machine.site, options.no_host);
+            let since = since.as_secs_f64();
+            let (name, number) = (&input.name, frame.number);
+            let told = explain::words(&frame.bytes, &became, &machine.site, options.no_host);
             writeln!(out, "{since:.6} {name} {number} {told}")?;
         }
-        for frame in became.sent {
-            if let Some(side) = sent.get_mut(frame.side) {
-                side.push((time, frame.bytes));
+        for out in became.sent {
+            if let Some(side) = sent.get_mut(out.side) {
+                side.push((frame.time, out.bytes));
             }
         }
     }
     writeln!(
         out,
-        "{taken} packets for the director, {skipped} of its own or for others left out"
+        "{taken} packets for the director, {} of its own or for others left out",
+        all - taken
     )?;
     for (input, frames) in inputs.iter().zip(&sent) {
         let file = options.out.join(format!("{}.pcap", input.name));
@@ -204,22 +196,6 @@ fn whole(frame: &Captured) -> Vec<u8> {
     bytes.resize(frame.length, 0);
     bytes
 }
-
-/// Whether a frame came to the director: neither sent by it, nor for somebody else.
-fn is_for_us(site: &Site, side: usize, bytes: &[u8]) -> bool {
-    let Some(own) = site.sides.get(side).map(|side| side.mac) else {
-        return false;
-    };
-    let Some((to, from)) = bytes.get(..12).map(|macs| macs.split_at(6)) else {
-        return false;
-    };
-    let group = to.first().is_some_and(|byte| byte & 1 != 0);
-    // Where the director's address is not known, everything is for it.
-    own == UNKNOWN || (from != own && (to == own || group))
-}
-
-/// The address of a director of which none is known.
-const UNKNOWN: [u8; 6] = [0; 6];
 
 fn configure(machine: &Machine, options: &Options) -> Result<(), CapturesError> {
     for (name, value) in &options.sysctls {

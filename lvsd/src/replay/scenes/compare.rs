@@ -14,13 +14,16 @@
 //! Of answers (errors, echo replies, resets) the Ethernet destination is taken over too: ours go back
 //! to where the packet came from, the kernel asks its routes for the way to the sender.
 //!
+//! Bytes behind an IP packet, which only fill an Ethernet frame up, are no part of it: the kernel cuts
+//! them off, ours may carry them on.
+//!
 //! And of fragments, the moment at which each leaves, and their order: the kernel sends none before
 //! it has all.
 
 use super::super::machine::Origin;
 use super::fields;
 use super::pieces;
-use lvs_packet::checksum;
+use lvs_packet::{Frame, Offload, checksum, parse};
 use std::time::Duration;
 
 const ETHERNET: usize = 14;
@@ -114,13 +117,24 @@ fn frame(kernel: &[u8], kept: usize, ours: &mut [u8], origin: Origin) -> Option<
             fields::summary(ours),
         ));
     }
-    (kernel.len() != ours.len()).then(|| {
+    (kernel.len() != packet_end(ours)).then(|| {
         format!(
             "expected {}, came {}",
             fields::summary(kernel),
             fields::summary(ours)
         )
     })
+}
+
+/// Where the IP packet of a frame ends; without one, the frame.
+fn packet_end(bytes: &[u8]) -> usize {
+    let mut copy = bytes.to_vec();
+    let length = copy.len();
+    let frame = Frame::new(&mut copy, 0, length, Offload::default());
+    let end = parse(&frame).map(|packet| packet.end);
+    end.ok()
+        .and_then(|end| usize::try_from(end).ok())
+        .unwrap_or(length)
 }
 
 /// Takes over what the kernel draws.

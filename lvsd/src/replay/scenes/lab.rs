@@ -116,15 +116,17 @@ fn mtu(scene: &Scene, side: usize) -> Option<u32> {
     if let Some(mtu) = scene.mtu.get(name) {
         return Some(*mtu);
     }
-    let said = |sentence: &str| -> Option<u32> {
-        let (_, behind) = sentence.split_once("MTU ")?;
+    scene.desc.split(';').find_map(|clause| {
+        let (_, behind) = clause.split_once("MTU ")?;
         let digits = behind
             .split(|letter: char| !letter.is_ascii_digit())
             .next()?;
-        digits.parse().ok()
-    };
-    let clients = scene.desc.contains("client side");
-    let servers = scene.desc.contains("server side") || !clients;
-    let meant = if side == CLIENT { clients } else { servers };
-    said(&scene.desc).filter(|_| meant)
+        let client = clause.contains("client side");
+        let meant = if side == CLIENT {
+            client
+        } else {
+            clause.contains("server side") || !client
+        };
+        digits.parse().ok().filter(|_| meant)
+    })
 }

@@ -10,8 +10,8 @@ mod compare;
 pub(crate) mod fields;
 pub mod index;
 pub(crate) mod lab;
-mod pieces;
-mod recorded;
+pub(crate) mod pieces;
+pub(crate) mod recorded;
 
 use super::capture::{self, Captured};
 use super::machine::{Became, Machine, Origin, Sent};
@@ -23,22 +23,45 @@ use std::time::Duration;
 
 /// Connections that a scene may have at once.
 const CONNECTIONS: usize = 4096;
+/// What the payload was that captures have cut off.
+const CUT_OFF: u8 = b'x';
 /// How long after the last frame the connections were listed.
 const LISTED_AFTER: Duration = Duration::from_millis(150);
 
-/// Plays a scene of a folder.
+/// What this version leaves out of a scene, if it does.
+#[must_use]
+pub fn left_out(scene: &Scene) -> Option<&'static str> {
+    let mut lines = scene.config.iter();
+    lines.any(|line| line.contains("-daemon")).then_some(
+        "connection synchronisation, which this version does not have; all else is as recorded",
+    )
+}
+
+/// Plays a scene of a folder; but for what is [`left_out`].
 ///
 /// # Errors
 /// The first difference.
 pub fn play(folder: &Path, scene: &Scene) -> Result<(), String> {
     let captured = captures(folder, scene)?;
-    let frames = recorded::frames(&captured);
+    let synchronises = left_out(scene).is_some();
+    let captures = captured.iter().map(Vec::as_slice);
+    let mut frames = recorded::frames(captures, &lab::MACS, CUT_OFF);
+    if synchronises {
+        let to_group = |bytes: &[u8]| bytes.first().is_some_and(|byte| byte & 1 != 0);
+        frames.retain(|frame| !to_group(&frame.bytes));
+    }
     let mut machine = Machine::new(CONNECTIONS, lab::site(scene, &captured))?;
     for (name, value) in &scene.sysctl {
+        if synchronises && name.starts_with("sync_") {
+            continue;
+        }
         setup::set_value(&machine.director, name, value)?;
     }
     setup::mark(&machine.director, &scene.fwmark)?;
     for line in &scene.config {
+        if synchronises && line.contains("-daemon") {
+            continue;
+        }
         setup::run(&machine.rules, line)?;
     }
     let mut edits = scene.edits.iter().collect::<Vec<_>>();

@@ -10,7 +10,7 @@ const IPV6_LEN: usize = 40;
 const FRAGMENT: u8 = 44;
 
 /// What the fragments of a datagram have in common: addresses, identification, protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(Vec<u8>);
 
 /// A fragment.
@@ -94,6 +94,38 @@ pub(crate) fn renumber(bytes: &mut [u8], first: &Piece, offset: usize, more: boo
             field.copy_from_slice(&sum);
         }
     }
+}
+
+/// The packet that these frames are the fragments of, if they are all there.
+pub(crate) fn assembled(frames: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut pieces: Vec<(Piece, &[u8])> = frames
+        .iter()
+        .filter_map(|frame| Some((piece(frame)?, frame.as_slice())))
+        .collect();
+    pieces.sort_by_key(|(piece, _)| piece.offset);
+    let mut payload: Vec<u8> = Vec::new();
+    let mut is_complete = false;
+    for (piece, frame) in &pieces {
+        if piece.offset > payload.len() {
+            return None;
+        }
+        payload.truncate(piece.offset);
+        payload.extend_from_slice(frame.get(piece.payload..)?);
+        is_complete |= !piece.more;
+    }
+    let (first, frame) = pieces.first().filter(|_| is_complete)?;
+    let mut whole = frame.get(..first.payload)?.to_vec();
+    whole.extend_from_slice(&payload);
+    renumber(&mut whole, first, 0, false);
+    if whole.get(12..14) == Some(&[0x86, 0xdd]) {
+        let header = ETHERNET + IPV6_LEN;
+        let next = *whole.get(header)?;
+        whole.drain(header..header + 8);
+        *whole.get_mut(ETHERNET + 6)? = next;
+        let length = u16::try_from(whole.len() - header).ok()?;
+        *whole.get_mut(ETHERNET + 4..)?.first_chunk_mut()? = length.to_be_bytes();
+    }
+    Some(whole)
 }
 
 /// Which frames make a packet: each whole one alone, the fragments of a datagram together, in the

@@ -11,12 +11,13 @@
 //!   the first piece shows what their headers were.
 
 use super::super::capture::Captured;
-use super::lab::MACS;
 use super::pieces::{self, Piece};
-use lvs_packet::checksum;
+use lvs_packet::{Frame, Offload, checksum, parse};
 use std::time::Duration;
 
 const ETHERNET: usize = 14;
+/// The longest transport header that translation changes, without options.
+const TRANSPORT: usize = 20;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 
@@ -37,15 +38,19 @@ pub(crate) struct Recorded {
     pub(crate) by_director: bool,
 }
 
-/// The frames of both captures in the order in which they were seen, but for what is not IP and for
-/// what is not for the director.
-pub(crate) fn frames(captured: &[Vec<Captured>; 2]) -> Vec<Recorded> {
+/// The frames of all sides in the order in which they were seen, but for what is not for the director.
+/// `macs` are the director's own addresses; what a capture has cut off is `fill`.
+pub(crate) fn frames<'c>(
+    captured: impl Iterator<Item = &'c [Captured]>,
+    macs: &[[u8; 6]],
+    fill: u8,
+) -> Vec<Recorded> {
     let mut frames: Vec<Recorded> = captured
-        .iter()
+        .zip(macs)
         .enumerate()
-        .flat_map(|(side, frames)| {
+        .flat_map(|(side, (frames, own))| {
             let frames = frames.iter().enumerate();
-            frames.filter_map(move |(place, frame)| recorded(side, place, frame))
+            frames.map(move |(place, frame)| recorded((side, own), place, frame, fill))
         })
         .collect();
     frames.sort_by_key(|frame| frame.time);
@@ -54,27 +59,30 @@ pub(crate) fn frames(captured: &[Vec<Captured>; 2]) -> Vec<Recorded> {
             restore_outer_length(frame);
         }
     }
-    restore_pieces(&mut frames);
+    restore_pieces(&mut frames, macs);
     frames.retain(|frame| {
-        let own = MACS.get(frame.side).copied().unwrap_or_default();
-        frame.by_director || frame.bytes.starts_with(&own)
+        let own = macs.get(frame.side).copied().unwrap_or_default();
+        let group = frame.bytes.first().is_some_and(|byte| byte & 1 != 0);
+        // Where the director's address is not known, everything is for it.
+        own == UNKNOWN || frame.by_director || group || frame.bytes.starts_with(&own)
     });
     frames
 }
 
-fn recorded(side: usize, place: usize, frame: &Captured) -> Option<Recorded> {
-    let kept = frame.bytes.len();
+/// The address of a director of which none is known.
+pub(crate) const UNKNOWN: [u8; 6] = [0; 6];
+
+fn recorded((side, own): (usize, &[u8; 6]), place: usize, frame: &Captured, fill: u8) -> Recorded {
     let mut bytes = frame.bytes.clone();
-    bytes.resize(frame.length, b'x');
-    let own = MACS.get(side)?;
-    Some(Recorded {
+    bytes.resize(frame.length, fill);
+    Recorded {
         side,
         number: place + 1,
         time: frame.time,
-        kept,
-        by_director: bytes.get(6..12) == Some(own),
+        kept: frame.bytes.len(),
+        by_director: *own != UNKNOWN && bytes.get(6..12) == Some(own),
         bytes,
-    })
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
@@ -113,8 +121,22 @@ fn restore_outer_length(frame: &mut Recorded) {
 }
 
 /// Gives later pieces that came in the headers that they had.
-fn restore_pieces(frames: &mut [Recorded]) {
-    for at in 0..frames.len() {
+fn restore_pieces(frames: &mut [Recorded], macs: &[[u8; 6]]) {
+    // What came with an address of the director on another side, or with no sense at all.
+    let written_over = |frame: &Recorded| {
+        let from = frame.bytes.get(6..12).unwrap_or_default();
+        let mut copy = frame.bytes.clone();
+        let length = copy.len();
+        let whole = Frame::new(&mut copy, 0, length, Offload::default());
+        macs.iter().any(|mac| mac == from) || parse(&whole).is_err()
+    };
+    let suspects: Vec<usize> = frames
+        .iter()
+        .enumerate()
+        .filter(|(_, frame)| !frame.by_director && written_over(frame))
+        .map(|(at, _)| at)
+        .collect();
+    for at in suspects {
         let Some(restored) = restored_piece(frames, at) else {
             continue;
         };
@@ -161,7 +183,7 @@ fn same_tail(frame: &Recorded, first: &Piece, sent: &Piece, frames: &[Recorded])
         return false;
     };
     // Behind the transport header, which translation changes.
-    let tail = ours.get(8.min(ours.len())..).unwrap_or_default();
+    let tail = ours.get(TRANSPORT.min(ours.len())..).unwrap_or_default();
     frames.iter().any(|other| {
         other.by_director
             && pieces::piece(&other.bytes)
