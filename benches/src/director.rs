@@ -26,13 +26,15 @@ const HEADROOM: usize = 64;
 const SLOT: usize = 192;
 /// Bytes that a template copies, whatever the length of its frame.
 const COPIED: usize = 80;
-/// Client addresses; each has as many ports as the flows need.
+/// The least number of client addresses, and the ports that each has at the most: of those that
+/// Linux takes for clients.
 const CLIENTS: u32 = 64;
-const CLIENT_PORTS: u16 = 1024;
+const PORTS_OF_CLIENT: u32 = 16_384;
+const CLIENT_PORTS: u16 = 32_768;
 /// Between two packets' flows: far enough that no prefetcher guesses the next entry.
 const STRIDE: u32 = 7919;
 /// New connections until the old ones are ended, outside of what is measured.
-pub const NEW_CONNECTIONS: usize = 1 << 17;
+pub const NEW_CONNECTIONS: u32 = 1 << 17;
 
 /// What the packets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +53,14 @@ pub enum Case {
     Tunnel,
     /// Each the first of its connection: `wrr` over 100 servers, NAT, IPv4.
     First,
+    /// Whole connections, one after the other: SYN, SYN and ACK, ACK, FIN of both; `wrr` over 100
+    /// servers, NAT, IPv4. A batch is five, of the same 32 connections.
+    Cycle,
 }
 
 impl Case {
     /// All cases under their names.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("nat-request", Self::NatRequest),
         ("nat-reply", Self::NatReply),
         ("nat6-request", Self::Nat6Request),
@@ -63,7 +68,14 @@ impl Case {
         ("direct-route", Self::DirectRoute),
         ("tunnel", Self::Tunnel),
         ("first", Self::First),
+        ("cycle", Self::Cycle),
     ];
+
+    /// Whether each batch makes connections.
+    #[must_use]
+    pub const fn makes_connections(self) -> bool {
+        matches!(self, Self::First | Self::Cycle)
+    }
 
     const fn method(self) -> ForwardMethod {
         match self {
@@ -106,10 +118,11 @@ impl Routes for OneWay {
     }
 }
 
-/// 10.`net`.0.`host` or fd`net`::`host`.
-const fn address(v4: bool, net: u8, host: u8) -> Addr {
+/// 10.`net`.`host` or fd`net`::`host`.
+const fn address(v4: bool, net: u8, host: u16) -> Addr {
     if v4 {
-        return Addr::from_v4_octets([10, net, 0, host]);
+        let [high, low] = host.to_be_bytes();
+        return Addr::from_v4_octets([10, net, high, low]);
     }
     Addr {
         hi: (0xfd00 | net as u64) << 48,
@@ -125,17 +138,20 @@ struct Traffic {
     /// Where the client's port stands in the frame.
     port: usize,
     flows: u32,
+    clients: u32,
     next: u32,
     stride: u32,
 }
 
 impl Traffic {
-    fn new(case: Case, flows: u32, reply: bool, flags: TcpFlags) -> Self {
+    /// Of clients in this net.
+    fn new(case: Case, net: u8, flows: u32, reply: bool, flags: TcpFlags) -> Self {
+        let clients = flows.div_ceil(PORTS_OF_CLIENT).max(CLIENTS);
         let v4 = case.is_v4();
         let l4 = if v4 { 34 } else { 54 };
         let length = case.length();
         let template = |client| {
-            let client = Endpoint::new(address(v4, 1, client), 0);
+            let client = Endpoint::new(address(v4, net, client), 0);
             let (from, to) = match reply {
                 true => (server(case, 0), client),
                 false => (client, vip(case)),
@@ -152,10 +168,11 @@ impl Traffic {
             buffer
         };
         Self {
-            templates: (0..64).map(template).collect(),
+            templates: (0..u16::try_from(clients).unwrap()).map(template).collect(),
             length,
             port: l4 + if reply { 2 } else { 0 },
             flows,
+            clients,
             next: 0,
             stride: STRIDE % flows,
         }
@@ -170,8 +187,8 @@ impl Traffic {
             if self.next >= self.flows {
                 self.next -= self.flows;
             }
-            let template = self.templates.get((flow % CLIENTS) as usize).unwrap();
-            let port = CLIENT_PORTS + u16::try_from(flow / CLIENTS).unwrap();
+            let template = self.templates.get((flow % self.clients) as usize).unwrap();
+            let port = CLIENT_PORTS + u16::try_from(flow / self.clients).unwrap();
             let (_, frame) = slot.split_at_mut(HEADROOM);
             *frame.first_chunk_mut::<COPIED>().unwrap() = *template;
             let field = frame.get_mut(self.port..).unwrap();
@@ -185,12 +202,62 @@ fn vip(case: Case) -> Endpoint {
     Endpoint::new(address(case.is_v4(), 0, 1), 80)
 }
 
-fn server(case: Case, number: u8) -> Endpoint {
+fn server(case: Case, number: u16) -> Endpoint {
     let port = match case.method() {
         ForwardMethod::Masquerade => 8080,
         _ => 80,
     };
     Endpoint::new(address(case.is_v4(), 2, 1 + number), port)
+}
+
+/// A director with the rules of a case.
+fn director(case: Case, connections: usize, workers: usize) -> Arc<Director> {
+    let director = Director::new(&DirectorConfig {
+        connections,
+        workers,
+    })
+    .unwrap();
+    let key = ServiceKey::Endpoint {
+        protocol: Protocol::Tcp,
+        vip: vip(case),
+    };
+    director.add_service(&ServiceSpec::new(key, "wrr")).unwrap();
+    let servers = if case.makes_connections() { 100 } else { 1 };
+    for number in 0..servers {
+        let mut spec = DestinationSpec::new(server(case, number), case.method());
+        spec.weight = u32::from(number) % 7 + 1;
+        director.add_destination(&key, &spec).unwrap();
+    }
+    director
+}
+
+#[inline]
+fn decide(worker: &mut Worker, now: Tick, frames: &mut [Frame<'_>; BATCH]) {
+    let mut verdicts = [Verdict::Pass; BATCH];
+    worker.process(now, &mut OneWay, frames, &mut verdicts);
+    black_box((&*frames, &verdicts));
+    debug_assert!(
+        verdicts
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Forward(1) | Verdict::Pass)),
+        "{verdicts:?}"
+    );
+}
+
+/// The server's answer to a forwarded packet of IPv4: both ends change places, which leaves the
+/// header's checksum as true as it was.
+fn answered(slot: &mut [u8; SLOT], flags: TcpFlags) -> Frame<'_> {
+    const ADDRESSES: usize = HEADROOM + 26;
+    const FLAGS: usize = HEADROOM + 47;
+    let ends: &mut [u8; 12] = slot
+        .get_mut(ADDRESSES..)
+        .unwrap()
+        .first_chunk_mut()
+        .unwrap();
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *ends;
+    *ends = [e, f, g, h, a, b, c, d, k, l, i, j];
+    *slot.get_mut(FLAGS).unwrap() = flags.0;
+    Frame::new(slot, HEADROOM, 64, Offload::default())
 }
 
 /// A director, its connections and the traffic of a case.
@@ -201,53 +268,55 @@ pub struct Lab {
     worker: Worker,
     now: Tick,
     traffic: Traffic,
+    /// What follows on the SYNs of [`Case::Cycle`].
+    others: Vec<Traffic>,
     slots: Box<[[u8; SLOT]; BATCH]>,
     made: usize,
 }
 
 impl Lab {
-    /// With this many established connections (for [`Case::First`]: none).
+    /// With this many established connections (for the cases that make connections: none).
     #[must_use]
     pub fn new(case: Case, flows: u32) -> Self {
-        let director = Director::new(&DirectorConfig {
-            connections: 1 << 21,
-            workers: 1,
-        })
-        .unwrap();
-        let key = ServiceKey::Endpoint {
-            protocol: Protocol::Tcp,
-            vip: vip(case),
-        };
-        director.add_service(&ServiceSpec::new(key, "wrr")).unwrap();
-        let servers = if case == Case::First { 100 } else { 1 };
-        for number in 0..servers {
-            let mut spec = DestinationSpec::new(server(case, number), case.method());
-            spec.weight = u32::from(number) % 7 + 1;
-            director.add_destination(&key, &spec).unwrap();
-        }
+        let director = director(case, flows.next_power_of_two().max(1 << 21) as usize, 1);
+        Self::of(&director, case, 1, flows)
+    }
+
+    /// Two workers of one director, with as many connections each, of different clients.
+    #[must_use]
+    pub fn pair(case: Case, flows: u32) -> [Self; 2] {
+        let connections = flows.next_power_of_two().max(1 << 20) as usize * 2;
+        let director = director(case, connections, 2);
+        [1, 3].map(|net| Self::of(&director, case, net, flows))
+    }
+
+    fn of(director: &Arc<Director>, case: Case, net: u8, flows: u32) -> Self {
+        let before = director.table().len();
         let mut lab = Self {
             case,
             worker: director.worker().unwrap(),
-            director,
+            director: Arc::clone(director),
             now: Tick(1000),
-            traffic: Traffic::new(case, flows, false, TcpFlags::SYN),
+            traffic: Traffic::new(case, net, flows, false, TcpFlags::SYN),
+            others: Vec::new(),
             slots: Box::new([[0; SLOT]; BATCH]),
             made: 0,
         };
-        if case == Case::First {
-            lab.traffic.flows = 1 << 20;
-            lab.traffic.stride = STRIDE;
+        let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
+        if case.makes_connections() {
+            let traffic = |flags| Traffic::new(case, net, NEW_CONNECTIONS, false, flags);
+            lab.traffic = traffic(syn);
+            lab.others = vec![traffic(ack), traffic(fin | ack)];
             return lab;
         }
-        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
         for (reply, flags) in [(false, syn), (true, syn | ack), (false, ack)] {
-            lab.traffic = Traffic::new(case, flows, reply, flags);
+            lab.traffic = Traffic::new(case, net, flows, reply, flags);
             for _ in 0..(flows as usize).div_ceil(BATCH) {
                 lab.batch();
             }
         }
-        assert_eq!(lab.director.table().len(), flows as usize);
-        lab.traffic = Traffic::new(case, flows, case.is_reply(), ack);
+        assert_eq!(director.table().len() - before, flows as usize);
+        lab.traffic = Traffic::new(case, net, flows, case.is_reply(), ack);
         lab
     }
 
@@ -255,17 +324,37 @@ impl Lab {
     #[inline]
     pub fn batch(&mut self) {
         let mut frames = self.traffic.restore(&mut self.slots);
-        let mut verdicts = [Verdict::Pass; BATCH];
-        self.worker
-            .process(self.now, &mut OneWay, &mut frames, &mut verdicts);
-        black_box((&frames, &verdicts));
-        debug_assert!(
-            verdicts
-                .iter()
-                .all(|verdict| matches!(verdict, Verdict::Forward(1) | Verdict::Pass)),
-            "{verdicts:?}"
-        );
+        decide(&mut self.worker, self.now, &mut frames);
+        if self.case == Case::Cycle {
+            self.go_through();
+        }
         self.made += BATCH;
+    }
+
+    /// The rest of the connections whose SYNs have just been forwarded.
+    fn go_through(&mut self) {
+        let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
+        let answers = *self.slots;
+        let answer = |flags, worker: &mut Worker, now| {
+            let mut slots = answers;
+            let mut frames = slots.each_mut().map(|slot| answered(slot, flags));
+            decide(worker, now, &mut frames);
+        };
+        let [acks, fins] = self.others.as_mut_slice() else {
+            return;
+        };
+        answer(syn | ack, &mut self.worker, self.now);
+        decide(
+            &mut self.worker,
+            self.now,
+            &mut acks.restore(&mut self.slots),
+        );
+        decide(
+            &mut self.worker,
+            self.now,
+            &mut fins.restore(&mut self.slots),
+        );
+        answer(fin | ack, &mut self.worker, self.now);
     }
 
     /// Brings a batch and does nothing with it: what of [`Lab::batch`] is not the director's.
@@ -276,16 +365,22 @@ impl Lab {
         black_box((&frames, &verdicts));
     }
 
+    /// What it was made for.
+    #[must_use]
+    pub const fn case(&self) -> Case {
+        self.case
+    }
+
     /// Whether [`Lab::clear`] has to be called before the next batch.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.case == Case::First && self.made >= NEW_CONNECTIONS
+        self.case.makes_connections() && self.made >= NEW_CONNECTIONS as usize
     }
 
-    /// Ends all connections of [`Case::First`].
+    /// Ends all connections of the cases that make some.
     pub fn clear(&mut self) {
         assert_eq!(self.director.table().len(), self.made);
-        self.now = self.now + Tick::seconds(100);
+        self.now = self.now + Tick::seconds(200);
         self.director.collect(self.now, usize::MAX);
         assert!(self.director.table().is_empty());
         self.made = 0;
