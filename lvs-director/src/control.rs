@@ -130,8 +130,8 @@ impl Director {
         for (place, operation) in operations.iter().enumerate() {
             edit.perform(operation).map_err(|error| (place, error))?;
         }
-        edit.publish();
-        Ok(())
+        let last = operations.len().saturating_sub(1);
+        edit.publish().map_err(|error| (last, error))
     }
 
     /// Makes `rules` the rules, all of them or none. What stands in both the old and the new keeps
@@ -150,8 +150,7 @@ impl Director {
         let mut control = self.control.lock();
         let mut edit = Edit::new(self, &mut control);
         edit.perform(operation)?;
-        edit.publish();
-        Ok(())
+        edit.publish()
     }
 }
 
@@ -184,6 +183,36 @@ struct Edit<'a> {
     director: &'a Director,
     control: &'a mut Control,
     rules: Rules,
+    /// The service that the last operation was about, not yet in `rules`.
+    open: Option<Open>,
+}
+
+/// A service that is being edited. Operations on one service mostly come in a row, and its
+/// scheduler's tables need not be built for each.
+struct Open {
+    service: Service,
+    /// Destinations that its scheduler does not know yet.
+    added: Vec<Arc<Backend>>,
+}
+
+impl Open {
+    const fn new(service: Service) -> Self {
+        Self {
+            service,
+            added: Vec::new(),
+        }
+    }
+
+    /// Tells the scheduler of the new destinations.
+    fn settle(&mut self) -> Result<(), RuleError> {
+        if self.added.is_empty() {
+            return Ok(());
+        }
+        self.service
+            .pool
+            .extend(self.added.drain(..))
+            .map_err(|error| refused("", error))
+    }
 }
 
 impl<'a> Edit<'a> {
@@ -193,11 +222,41 @@ impl<'a> Edit<'a> {
             director,
             control,
             rules,
+            open: None,
         }
     }
 
-    fn publish(self) {
+    fn publish(mut self) -> Result<(), RuleError> {
+        self.close()?;
         self.director.publish(self.control, self.rules);
+        Ok(())
+    }
+
+    /// Puts the open service into the rules.
+    fn close(&mut self) -> Result<(), RuleError> {
+        if let Some(mut open) = self.open.take() {
+            open.settle()?;
+            self.rules.put_service(open.service);
+        }
+        Ok(())
+    }
+
+    /// A service to edit, to be put back into `open`.
+    fn take(&mut self, key: &ServiceKey) -> Result<Open, RuleError> {
+        match self.open.take_if(|open| open.service.key == *key) {
+            Some(open) => Ok(open),
+            None => {
+                self.close()?;
+                Ok(Open::new(self.service(key)?))
+            }
+        }
+    }
+
+    /// The same with all of its destinations known to its scheduler.
+    fn take_settled(&mut self, key: &ServiceKey) -> Result<Open, RuleError> {
+        let mut open = self.take(key)?;
+        open.settle()?;
+        Ok(open)
     }
 
     fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
@@ -209,6 +268,7 @@ impl<'a> Edit<'a> {
             Operation::EditDestination(key, spec) => self.edit_destination(key, spec),
             Operation::DeleteDestination(key, endpoint) => self.delete_destination(key, *endpoint),
             Operation::Flush => {
+                self.close()?;
                 let keys: Vec<_> = self.rules.services().map(|service| service.key).collect();
                 keys.iter().try_for_each(|key| self.delete_service(key))
             }
@@ -229,6 +289,7 @@ impl<'a> Edit<'a> {
     }
 
     fn zero(&mut self, key: Option<&ServiceKey>) -> Result<(), RuleError> {
+        self.close()?;
         let Some(key) = key else {
             self.rules
                 .services()
@@ -249,20 +310,21 @@ impl<'a> Edit<'a> {
     }
 
     fn add_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        self.close()?;
         if self.rules.service(&spec.key).is_some() {
             return Err(RuleError::ServiceExists(spec.key));
         }
         check_service(spec)?;
         let pool = Pool::new(spec.scheduler, spec.flags).map_err(|_| unknown_scheduler(spec))?;
         self.open_calls(spec);
-        self.rules.put_service(Service {
+        self.open = Some(Open::new(Service {
             key: spec.key,
             persistence: spec.persistence,
             one_packet: spec.one_packet,
             engine: spec.engine,
             pool,
             history: Arc::default(),
-        });
+        }));
         Ok(())
     }
 
@@ -274,8 +336,9 @@ impl<'a> Edit<'a> {
     }
 
     fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
-        let mut service = self.service(&spec.key)?;
+        let mut open = self.take_settled(&spec.key)?;
         check_service(spec)?;
+        let service = &mut open.service;
         service
             .pool
             .set_scheduler(spec.scheduler, spec.flags)
@@ -284,19 +347,18 @@ impl<'a> Edit<'a> {
         service.one_packet = spec.one_packet;
         service.engine = spec.engine;
         self.open_calls(spec);
-        self.rules.put_service(service);
+        self.open = Some(open);
         Ok(())
     }
 
     fn delete_service(&mut self, key: &ServiceKey) -> Result<(), RuleError> {
+        self.close()?;
         let service = self.service(key)?;
-        let endpoints: Vec<_> = self
-            .rules
-            .destinations_in(&service)
-            .map(|destination| destination.spec.endpoint)
-            .collect();
-        for endpoint in endpoints {
-            self.delete_destination(key, endpoint)?;
+        let destinations: Vec<_> = self.rules.destinations_in(&service).cloned().collect();
+        for destination in destinations {
+            // Its scheduler need not hear of it: it goes as well.
+            destination.backend.set_available(false);
+            self.discard(&service, destination);
         }
         let history = service.history.lock();
         self.control.departed += history.departed - history.zero;
@@ -309,9 +371,12 @@ impl<'a> Edit<'a> {
         key: &ServiceKey,
         spec: &DestinationSpec,
     ) -> Result<(), RuleError> {
-        let mut service = self.service(key)?;
+        let mut open = self.take(key)?;
         let spec = &check_destination(key, spec)?;
-        if self.rules.destination_at(&service, spec.endpoint).is_some() {
+        let service = &open.service;
+        if self.rules.destination_at(service, spec.endpoint).is_some()
+            || open.added.iter().any(|b| b.endpoint() == spec.endpoint)
+        {
             return Err(RuleError::DestinationExists(*key, spec.endpoint));
         }
         check_address(spec)?;
@@ -336,18 +401,15 @@ impl<'a> Edit<'a> {
                     ..Destination::clone(&old)
                 }
             }
-            None => self.new_destination(&service, spec)?,
+            None => self.new_destination(service, spec)?,
         };
         let backend = &destination.backend;
         backend.reset_weight(spec.weight);
         backend.set_thresholds(spec.thresholds);
-        service
-            .pool
-            .add(Arc::clone(backend))
-            .map_err(|error| refused("", error))?;
+        open.added.push(Arc::clone(backend));
         self.rules
             .put_destination(destination.id.index, Some(Arc::new(destination)));
-        self.rules.put_service(service);
+        self.open = Some(open);
         Ok(())
     }
 
@@ -388,11 +450,12 @@ impl<'a> Edit<'a> {
         key: &ServiceKey,
         spec: &DestinationSpec,
     ) -> Result<(), RuleError> {
-        let mut service = self.service(key)?;
+        let mut open = self.take_settled(key)?;
         let spec = &check_destination(key, spec)?;
+        let service = &mut open.service;
         let old = self
             .rules
-            .destination_at(&service, spec.endpoint)
+            .destination_at(service, spec.endpoint)
             .ok_or(RuleError::NoSuchDestination(*key, spec.endpoint))?;
         let destination = Destination {
             spec: *spec,
@@ -403,7 +466,7 @@ impl<'a> Edit<'a> {
         service.pool.updated(&destination.backend);
         self.rules
             .put_destination(destination.id.index, Some(Arc::new(destination)));
-        self.rules.put_service(service);
+        self.open = Some(open);
         Ok(())
     }
 
@@ -412,13 +475,21 @@ impl<'a> Edit<'a> {
         key: &ServiceKey,
         endpoint: Endpoint,
     ) -> Result<(), RuleError> {
-        let mut service = self.service(key)?;
+        let mut open = self.take_settled(key)?;
+        let service = &mut open.service;
         let destination = Arc::clone(
             self.rules
-                .destination_at(&service, endpoint)
+                .destination_at(service, endpoint)
                 .ok_or(RuleError::NoSuchDestination(*key, endpoint))?,
         );
         service.pool.remove(&destination.backend);
+        self.discard(&open.service, destination);
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// What becomes of a destination that is out of service.
+    fn discard(&mut self, service: &Service, destination: Arc<Destination>) {
         if self.director.settings.is_on(Setting::ExpireNodestConn) {
             // Release: the collector that sees it sees the destination unavailable.
             self.director.sweep_asked.store(true, Release);
@@ -427,8 +498,6 @@ impl<'a> Edit<'a> {
         service.history.lock().departed += counted;
         // The index keeps the destination until no connection holds it: `Director::tick`.
         self.control.trash.push(destination);
-        self.rules.put_service(service);
-        Ok(())
     }
 }
 
