@@ -7,7 +7,6 @@ use crate::marks::Marks;
 use crate::path_mtu::PathMtu;
 use crate::shards::Shards;
 use crate::stats::{Estimator, Sharded};
-use ahash::RandomState;
 use lvs_conn::DestinationId;
 use lvs_core::{
     Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, Persistence,
@@ -18,8 +17,6 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-/// Services are spread over this many buckets, each shared with the previous snapshot until edited.
-const BUCKETS: usize = 1024;
 /// Destinations are held in shared chunks of this many.
 const CHUNK: usize = 256;
 
@@ -141,9 +138,8 @@ impl Service {
 /// The snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    buckets: Vec<Arc<Vec<Arc<Service>>>>,
+    services: Shards<ServiceKey, Arc<Service>>,
     chunks: Vec<Arc<Vec<Option<Arc<Destination>>>>>,
-    hasher: RandomState,
     /// The addresses of services, with the number of services at each.
     vips: Shards<Addr, u32>,
     /// Servers whose packets are kept from the host, with the number of destinations at each.
@@ -169,11 +165,9 @@ struct Kinds {
 
 impl Rules {
     pub(crate) fn new() -> Self {
-        let empty = Arc::new(Vec::new());
         Self {
-            buckets: vec![empty; BUCKETS],
+            services: Shards::new(),
             chunks: Vec::new(),
-            hasher: RandomState::new(),
             vips: Shards::new(),
             servers: Shards::new(),
             real: Shards::new(),
@@ -184,20 +178,9 @@ impl Rules {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "any bits of the hash will do"
-    )]
-    fn bucket(&self, key: &ServiceKey) -> usize {
-        self.hasher.hash_one(key) as usize % BUCKETS
-    }
-
     /// The service of a packet to `to` (IPVS 0.2, steps 2 and 4 are told apart by the port).
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
-        self.buckets
-            .get(self.bucket(key))?
-            .iter()
-            .find(|service| service.key == *key)
+        self.services.get(key)
     }
 
     /// Whether any service of the family exists: without one, no packet of it is touched (4.1).
@@ -304,7 +287,7 @@ impl Rules {
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.buckets.iter().flat_map(|bucket| bucket.iter())
+        self.services.values()
     }
 
     /// All destinations, in service or still held by connections.
@@ -335,29 +318,14 @@ impl Rules {
 
     /// Adds a service or replaces the one of the same key.
     pub(crate) fn put_service(&mut self, service: Service) {
-        let index = self.bucket(&service.key);
-        let Some(bucket) = self.buckets.get_mut(index) else {
-            return;
-        };
-        let bucket = Arc::make_mut(bucket);
         let key = service.key;
-        match bucket.iter_mut().find(|old| old.key == service.key) {
-            Some(old) => *old = Arc::new(service),
-            None => {
-                bucket.insert(0, Arc::new(service));
-                self.count_key(&key, true);
-            }
+        if self.services.put(key, Some(Arc::new(service))).is_none() {
+            self.count_key(&key, true);
         }
     }
 
     pub(crate) fn remove_service(&mut self, key: &ServiceKey) {
-        let index = self.bucket(key);
-        let Some(bucket) = self.buckets.get_mut(index) else {
-            return;
-        };
-        let before = bucket.len();
-        Arc::make_mut(bucket).retain(|service| service.key != *key);
-        if bucket.len() < before {
+        if self.services.put(*key, None).is_some() {
             self.count_key(key, false);
         }
     }

@@ -66,6 +66,23 @@ impl<K: Eq + Hash + Clone, V: Clone> Shards<K, V> {
             .map(|(key, _)| key)
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.iter())
+            .map(|(_, value)| value)
+    }
+
+    /// Gives a key this value, or none; answers the one that it had.
+    pub(crate) fn put(&mut self, key: K, value: Option<V>) -> Option<V> {
+        let mut before = None;
+        self.change(key, |old| {
+            before = old;
+            value
+        });
+        before
+    }
+
     /// Makes another value of the one that a key has, or none of one.
     pub(crate) fn change(&mut self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
         let hash = self.hasher.hash_one(&key);

@@ -1,0 +1,151 @@
+//! Replacing all rules at once: what stands in the old and the new set goes on as if nothing had
+//! happened, and a set that cannot be leaves everything as it is.
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
+mod common;
+
+use common::{SERVERS, Site, endpoint, service};
+use lvs_core::{Counters, DestinationSpec, ForwardMethod, Protocol, ServiceSpec};
+use lvs_director::{Rule, RuleError, Verdict};
+use lvs_packet::TcpFlags;
+
+const VIP: &str = "10.0.0.1:80";
+const OTHER: &str = "10.0.0.2:80";
+const THREE: [&str; 3] = ["10.2.0.1:80", "10.2.0.2:80", "10.2.0.3:80"];
+
+fn rule(vip: &str, scheduler: &'static str, servers: &[(&str, u32)]) -> Rule<'static> {
+    let destination = |&(server, weight): &(&str, u32)| DestinationSpec {
+        weight,
+        ..DestinationSpec::new(endpoint(server), ForwardMethod::Masquerade)
+    };
+    Rule {
+        service: ServiceSpec::new(service(Protocol::Tcp, vip), scheduler),
+        destinations: servers.iter().map(destination).collect(),
+    }
+}
+
+fn equal(servers: &[&'static str]) -> Vec<(&'static str, u32)> {
+    servers.iter().map(|server| (*server, 1)).collect()
+}
+
+fn site() -> Site {
+    Site::with(Protocol::Tcp, VIP, "rr", ForwardMethod::Masquerade, &THREE)
+}
+
+/// The server of a client's packet.
+fn server(site: &mut Site, client: &str, flags: TcpFlags) -> Option<String> {
+    let out = site.tcp(client, VIP, flags);
+    (out.verdict == Verdict::Forward(SERVERS)).then(|| out.packet().flow.dst.to_string())
+}
+
+fn counters(site: &Site) -> (Counters, Vec<Counters>) {
+    let status = site.director.service(&service(Protocol::Tcp, VIP)).unwrap();
+    let destinations = status.destinations.iter().map(|found| found.counters);
+    (status.counters, destinations.collect())
+}
+
+#[test]
+fn what_did_not_change_goes_on() {
+    let mut site = site();
+    let first = server(&mut site, "10.1.0.5:4000", TcpFlags::SYN);
+    assert_eq!(first.as_deref(), Some(THREE[2]));
+    let before = counters(&site);
+    assert_eq!(before.0.in_packets, 1);
+    let rules = [
+        rule(OTHER, "wlc", &equal(&["10.2.0.9:80"])),
+        rule(VIP, "rr", &equal(&THREE)),
+    ];
+    site.director.replace(&rules).unwrap();
+    assert_eq!(counters(&site), before, "counters");
+    // The cursor of rr stands where it stood.
+    let next = server(&mut site, "10.1.0.6:4000", TcpFlags::SYN);
+    assert_eq!(next.as_deref(), Some(THREE[1]), "the scheduler's state");
+    let again = server(&mut site, "10.1.0.5:4000", TcpFlags::ACK);
+    assert_eq!(again, first, "the connection");
+    assert_eq!(site.director.services().len(), 2);
+}
+
+#[test]
+fn a_change_beside_it_is_no_change_of_it() {
+    let mut site = site();
+    let first = server(&mut site, "10.1.0.5:4000", TcpFlags::SYN);
+    let rules = [rule(
+        VIP,
+        "rr",
+        &[(THREE[0], 7), (THREE[1], 1), (THREE[2], 1)],
+    )];
+    site.director.replace(&rules).unwrap();
+    let again = server(&mut site, "10.1.0.5:4000", TcpFlags::ACK);
+    assert_eq!(again, first);
+    // A server that is gone takes its connections with it, and no others.
+    let second = server(&mut site, "10.1.0.6:4000", TcpFlags::SYN);
+    assert_eq!(second.as_deref(), Some(THREE[1]));
+    let rules = [rule(VIP, "rr", &equal(&[THREE[0], THREE[1]]))];
+    site.director.replace(&rules).unwrap();
+    assert_eq!(server(&mut site, "10.1.0.5:4000", TcpFlags::ACK), None);
+    assert_eq!(server(&mut site, "10.1.0.6:4000", TcpFlags::ACK), second);
+}
+
+#[test]
+fn a_set_that_cannot_be_changes_nothing() {
+    let mut site = site();
+    let first = server(&mut site, "10.1.0.5:4000", TcpFlags::SYN);
+    let before = (site.director.services(), counters(&site));
+    let key = service(Protocol::Tcp, OTHER);
+    let twice = rule(OTHER, "rr", &equal(&["10.2.0.9:80", "10.2.0.9:80"]));
+    let unknown = rule(OTHER, "best", &[]);
+    let heavy = rule(OTHER, "rr", &[("10.2.0.9:80", u32::MAX)]);
+    let good = rule(VIP, "wrr", &[(THREE[0], 9)]);
+    for (bad, error) in [
+        (
+            twice,
+            RuleError::DestinationExists(key, endpoint("10.2.0.9:80")),
+        ),
+        (unknown, RuleError::UnknownScheduler("best".into())),
+        (heavy, RuleError::OutOfRange("a weight is 0 to 2147483647")),
+        (
+            good.clone(),
+            RuleError::ServiceExists(service(Protocol::Tcp, VIP)),
+        ),
+    ] {
+        let refused = site.director.replace(&[good.clone(), bad]);
+        assert_eq!(refused, Err(error));
+        assert_eq!((site.director.services(), counters(&site)), before);
+    }
+    let again = server(&mut site, "10.1.0.5:4000", TcpFlags::ACK);
+    assert_eq!(again, first);
+}
+
+/// One after the other and all at once lead to the same choices.
+#[test]
+fn a_list_of_operations_is_its_operations() {
+    let (mut one, mut all) = (site(), site());
+    let key = service(Protocol::Tcp, VIP);
+    let weigh = |server: &str, weight| DestinationSpec {
+        weight,
+        ..DestinationSpec::new(endpoint(server), ForwardMethod::Masquerade)
+    };
+    use lvs_director::Operation::{
+        AddDestination, AddService, DeleteDestination, EditDestination, EditService,
+    };
+    let operations = [
+        EditService(ServiceSpec::new(key, "wrr")),
+        AddDestination(key, weigh("10.2.0.4:80", 6)),
+        AddService(ServiceSpec::new(service(Protocol::Tcp, OTHER), "rr")),
+        AddDestination(key, weigh("10.2.0.5:80", 4)),
+        EditDestination(key, weigh(THREE[0], 8)),
+        AddDestination(key, weigh("10.2.0.6:80", 2)),
+        DeleteDestination(key, endpoint(THREE[1])),
+        AddDestination(key, weigh(THREE[1], 2)),
+    ];
+    for operation in &operations {
+        one.director.apply(std::slice::from_ref(operation)).unwrap();
+    }
+    all.director.apply(&operations).unwrap();
+    for n in 0..60 {
+        let client = format!("10.1.1.{}:4000", n + 1);
+        let chosen = server(&mut one, &client, TcpFlags::SYN);
+        assert!(chosen.is_some());
+        assert_eq!(server(&mut all, &client, TcpFlags::SYN), chosen, "{n}");
+    }
+}
