@@ -34,7 +34,7 @@ pub(super) struct ReplayArgs {
     #[arg(long = "mac", value_name = "SIDE=ADDRESS", value_parser = side_and_mac)]
     macs: Vec<(String, [u8; 6])>,
     /// The director's own address on a side, the source of tunnels and of errors to servers; once
-    /// for each family [default: what it sent from, else 198.18.N.1 and 2001:2::N:0:0:0:1].
+    /// for each family [default: what it sent from, else 198.18.N.1 and 2001:2:0:N::1].
     #[arg(long = "address", value_name = "SIDE=ADDRESS", value_parser = side_and_addr)]
     addresses: Vec<(String, Addr)>,
     /// The MTU of a side [default: what the director told others, else 1500].
