@@ -215,6 +215,12 @@ impl<'g> Conn<'g> {
         self.entry.destination_index()
     }
 
+    /// Gives the connection to the same server under another number: after
+    /// [attaching](crate::Table::attach) a table whose rules numbered it otherwise.
+    pub fn set_dest(self, dest: DestinationId) {
+        self.entry.set_destination(dest.index, dest.generation);
+    }
+
     /// Begins to fetch the connection's second cache line: FULLNAT's local endpoint, the
     /// destination's generation, the mark, the controlling connection, the timeout. A packet that
     /// moves an established connection on needs none of them.

@@ -17,7 +17,7 @@
 //! of its slot in the index, and not again until no reader can hold it. What changes (state, last
 //! seen, timeout) is a relaxed value of its own: readers may see any of the latest ones.
 
-use crate::raw::Zero;
+use crate::mapping::Zero;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 
@@ -334,6 +334,13 @@ impl Entry {
     pub(crate) fn local(&self) -> Option<Endpoint> {
         let port = self.local_port.load(Relaxed);
         (self.method() == ForwardMethod::FullNat).then(|| Endpoint::new(load(&self.local), port))
+    }
+
+    /// Whether what the entry holds can have been written by this crate.
+    pub(crate) fn is_possible(&self) -> bool {
+        let code = self.ports.load(Relaxed) & CODE;
+        code == self::code(self.protocol())
+            && ForwardMethod::from_number(self.ports().method()).is_some()
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -18,7 +18,8 @@
 //! delays other such writers of this bucket, and no reader. Everything else is a compare and
 //! exchange of one word.
 
-use crate::raw::{Halves, Slab, prefetch};
+use crate::mapping::Slab;
+use crate::raw::{Halves, prefetch};
 use crate::sync::{
     AtomicU64,
     Ordering::{self, AcqRel, Acquire, Relaxed, Release},
@@ -39,8 +40,10 @@ const PASSED: u64 = 1 << 33;
 /// The words of a bucket: two slots each, and the head in the last one's upper half.
 pub(crate) type Bucket = Halves;
 
+/// Bytes of a bucket.
+pub(crate) const BUCKET_BYTES: usize = size_of::<Bucket>();
 #[cfg(not(lvs_loom))]
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(BUCKET_BYTES == 64);
 
 /// The half of a word that is a slot.
 #[inline]
@@ -258,20 +261,29 @@ const fn named(value: u32, index_mask: u32) -> Named {
 pub(crate) struct Full;
 
 impl Index {
-    /// An index of `slots` slots for entries below `entries`.
-    pub(crate) fn new(slots: usize, entries: u32) -> Self {
-        let buckets = slots.div_ceil(SLOTS).max(2);
-        let index_mask = (entries + 1).next_power_of_two().wrapping_sub(1);
+    /// Buckets for this many slots.
+    pub(crate) const fn buckets(slots: usize) -> usize {
+        let buckets = slots.div_ceil(SLOTS);
+        if buckets < 2 { 2 } else { buckets }
+    }
+
+    /// An index for entries below `entries`, at least two buckets.
+    pub(crate) fn new(buckets: Slab<Bucket>, entries: u32) -> Self {
+        let reach = buckets.len().min(REACH);
         Self {
-            buckets: Slab::new(buckets),
-            index_mask,
-            reach: buckets.min(REACH),
+            buckets,
+            index_mask: (entries + 1).next_power_of_two().wrapping_sub(1),
+            reach,
         }
     }
 
-    /// Bytes that the index has.
-    pub(crate) fn memory(&self) -> usize {
-        size_of_val(&*self.buckets)
+    /// Empties it, with nobody else about.
+    pub(crate) fn clear(&self) {
+        for word in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+            if word.load(Relaxed) != 0 {
+                word.store(0, Relaxed);
+            }
+        }
     }
 
     /// The index as one batch of lookups sees it.
@@ -422,7 +434,7 @@ mod tests {
     /// there are found, and when they are gone nothing of them is left.
     #[test]
     fn a_crowd_with_one_home_is_bounded_and_leaves_nothing() {
-        let index = Index::new(64 * SLOTS, 1000);
+        let index = Index::new(Slab::new(64), 1000);
         let place = index.place(0xffff_0000_1234_0000);
         let named = |entry| Named {
             key: Key::Request,

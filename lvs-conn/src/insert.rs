@@ -135,6 +135,35 @@ impl Table {
         Ok(None)
     }
 
+    /// Puts an entry that survived its process into the index again, with nobody else about; false
+    /// if it has a twin or no room.
+    pub(crate) fn put_back(&self, index: u32, entry: &Entry, kind: ConnKind) -> bool {
+        let identity = entry.identity();
+        let word = entry.word.load(Relaxed);
+        let new = NewConnection {
+            protocol: identity.protocol,
+            client: identity.client,
+            virtual_endpoint: identity.virtual_,
+            destination: identity.server,
+            local: identity.local,
+            method: identity.method,
+            kind,
+            ..NewConnection::default()
+        };
+        let keys = self.prepare(&new).keys;
+        let put_in = self.put_in(index, entry, &new, &identity, &keys);
+        // It was made anew; what it had become is more.
+        entry.word.store(word, Relaxed);
+        match put_in {
+            Ok(None) => true,
+            Ok(Some(_)) => false,
+            Err(Full) => {
+                self.remove_keys(index, &self.keys(entry));
+                false
+            }
+        }
+    }
+
     /// The connection that a new one would be; if there is none, how many like it have its key.
     fn existing(
         &self,

@@ -45,11 +45,13 @@ mod collector;
 mod conn;
 mod entry;
 mod epoch;
+mod file;
 mod handle;
 mod hash;
 mod index;
 mod insert;
 mod lookup;
+mod mapping;
 #[cfg(all(test, lvs_loom))]
 #[allow(
     clippy::unwrap_used,
@@ -71,6 +73,7 @@ mod wheel;
 pub use conn::{
     Activity, Conn, ConnId, ConnKind, DestinationId, Direction, Hit, NewConnection, Transition,
 };
+pub use file::{Attached, FileError};
 pub use handle::{Guard, Handle};
 pub use hash::FlowHash;
 pub use insert::Prepared;

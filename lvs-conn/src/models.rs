@@ -11,8 +11,8 @@
 use crate::conn::{Conn, Direction, NewConnection};
 use crate::entry::Entry;
 use crate::hash::FlowHash;
+use crate::mapping::Slab;
 use crate::pool::{Pool, Stock};
-use crate::raw::Slab;
 use crate::table::{Inserted, Table, TableConfig};
 use loom::thread;
 use lvs_core::{Addr, Endpoint, Flow, Tick};
@@ -223,7 +223,7 @@ fn a_parent_does_not_end_before_its_child() {
 #[test]
 fn an_entry_has_one_owner() {
     loom::model(|| {
-        let shared: Arc<(Pool, Slab<Entry>)> = Arc::new((Pool::new(3), Slab::new(3)));
+        let shared: Arc<(Pool, Slab<Entry>)> = Arc::new((Pool::new(Slab::new(1), 3), Slab::new(3)));
         {
             // Two bundles on the stack: 0 with 1, and 2.
             let (pool, entries) = &*shared;

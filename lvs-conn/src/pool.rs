@@ -7,9 +7,11 @@
 //! for a new one. Behind the stack are the entries that never were in use.
 
 use crate::entry::{Entry, NIL};
+use crate::file::Head;
+use crate::mapping::Slab;
 use crate::raw::prefetch;
 use crate::sync::{
-    AtomicU32, AtomicU64,
+    AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use core::cell::Cell;
@@ -25,8 +27,8 @@ pub(crate) const BUNDLE: usize = 2;
 pub(crate) struct Pool {
     /// Count in the upper half, first entry of the top bundle in the lower.
     top: CachePadded<AtomicU64>,
-    /// The first entry that was never used.
-    fresh: CachePadded<AtomicU32>,
+    /// Knows the first entry that was never used.
+    head: Slab<Head>,
     capacity: u32,
     /// Entries of a bundle: few in a small table, so that no thread keeps them from the others.
     bundle: usize,
@@ -88,13 +90,18 @@ const fn next_top(top: u64, index: u32) -> u64 {
 }
 
 impl Pool {
-    pub(crate) fn new(capacity: u32) -> Self {
+    pub(crate) fn new(head: Slab<Head>, capacity: u32) -> Self {
         Self {
             top: CachePadded::new(AtomicU64::new(u64::from(NIL))),
-            fresh: CachePadded::new(AtomicU32::new(0)),
+            head,
             capacity,
             bundle: (capacity as usize / 1024).clamp(1, BUNDLE),
         }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "made with one value")]
+    pub(crate) fn head(&self) -> &Head {
+        &self.head[0]
     }
 
     /// The free entry that the stock will give next, fetched from here if it has none; `None` if
@@ -137,7 +144,7 @@ impl Pool {
         let bundle = self.bundle as u32;
         let claim =
             |fresh: u32| (fresh < self.capacity).then(|| (fresh + bundle).min(self.capacity));
-        if let Ok(from) = self.fresh.fetch_update(Relaxed, Relaxed, claim) {
+        if let Ok(from) = self.head().fresh.fetch_update(Relaxed, Relaxed, claim) {
             let to = (from + bundle).min(self.capacity);
             for index in (from..to).rev() {
                 stock.put(entries, index);
@@ -182,6 +189,6 @@ impl Pool {
 
     /// Entries from this number on were never used.
     pub(crate) fn used(&self) -> u32 {
-        self.fresh.load(Relaxed)
+        self.head().fresh.load(Relaxed)
     }
 }

@@ -4,11 +4,13 @@ use crate::collector::Collector;
 use crate::conn::Conn;
 use crate::entry::{Entry, Identity, NIL, TEMPLATE, WIDE_REPLY, WIDE_REQUEST};
 use crate::epoch::Epoch;
+use crate::file::{Head, Plan};
 use crate::handle::Handle;
 use crate::hash::FlowHash;
 use crate::index::{Index, Key, Named, Place};
+use crate::mapping::{Mapping, Slab};
 use crate::pool::Pool;
-use crate::raw::{Slab, prefetch};
+use crate::raw::prefetch;
 use crate::sync::{
     AtomicU32, AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -46,6 +48,18 @@ impl Default for TableConfig {
 }
 
 impl TableConfig {
+    /// Where things lie in the memory of such a table.
+    pub(crate) fn plan(&self) -> Result<Plan, TableError> {
+        if self.capacity == 0 || self.capacity > MAX_CONNECTIONS {
+            return Err(TableError::Capacity(self.capacity));
+        }
+        Ok(Plan {
+            capacity: self.capacity,
+            // Five sevenths of the slots are used.
+            buckets: Index::buckets(self.capacity * 7 / 5),
+        })
+    }
+
     /// For `capacity` connections at most.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
@@ -95,6 +109,8 @@ pub(crate) struct Keys {
 /// dozen already.
 #[derive(Debug)]
 pub struct Table {
+    /// Bytes of the mapping.
+    memory: usize,
     pub(crate) entries: Slab<Entry>,
     pub(crate) index: Index,
     pub(crate) pool: Pool,
@@ -116,24 +132,40 @@ impl Table {
     /// # Errors
     /// [`TableError::Capacity`].
     pub fn new(config: &TableConfig) -> Result<Self, TableError> {
-        if config.capacity == 0 || config.capacity > MAX_CONNECTIONS {
-            return Err(TableError::Capacity(config.capacity));
-        }
+        let plan = config.plan()?;
+        let mapping = Arc::new(Mapping::anonymous(plan.len()));
+        Ok(Self::in_memory(&mapping, plan, config.hash))
+    }
+
+    /// A table in memory that is zero, or is about to be made one.
+    pub(crate) fn in_memory(mapping: &Arc<Mapping>, plan: Plan, hash: FlowHash) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_CONNECTIONS")]
-        let capacity = config.capacity as u32;
-        let slots = config.capacity * 7 / 5; // five sevenths are used
-        Ok(Self {
-            entries: Slab::new(config.capacity),
-            index: Index::new(slots, capacity),
-            pool: Pool::new(capacity),
+        let capacity = plan.capacity as u32;
+        Self {
+            memory: plan.len(),
+            entries: Slab::of(mapping, plan.entries(), plan.capacity),
+            index: Index::new(Slab::of(mapping, plan.index(), plan.buckets), capacity),
+            pool: Pool::new(Slab::of(mapping, 0, 1), capacity),
             epoch: Epoch::new(MAX_HANDLES),
-            hash: config.hash,
+            hash,
             wide_count: CachePadded::new(AtomicUsize::new(0)),
             queue: CachePadded::new(AtomicU32::new(NIL)),
             ended: CachePadded::new(AtomicUsize::new(0)),
             full: CachePadded::new(AtomicU64::new(0)),
             collector: Mutex::new(Collector::default()),
-        })
+        }
+    }
+
+    /// What the memory begins with.
+    pub(crate) fn head(&self) -> &Head {
+        self.pool.head()
+    }
+
+    /// Connections that are there already, as a list for the collector.
+    pub(crate) fn begin_with(&self, connections: usize, queue: u32) {
+        self.ended.store(0_usize.wrapping_sub(connections), Relaxed);
+        // Release: as `queue` does.
+        self.queue.store(queue, Release);
     }
 
     /// A handle for one thread.
@@ -179,7 +211,7 @@ impl Table {
     /// Bytes of address space that the table has; those of entries never used are not touched.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of_val(&*self.entries) + self.index.memory()
+        self.memory
     }
 
     /// Ends connections whose time is over and calls `ended` once for each, when no worker can hold
@@ -191,7 +223,10 @@ impl Table {
     /// One thread at a time collects; a second caller answers 0 at once.
     pub fn collect(&self, now: Tick, budget: usize, ended: &mut dyn FnMut(&Conn<'_>)) -> usize {
         match self.collector.try_lock() {
-            Some(mut collector) => collector.run(self, now, budget, ended),
+            Some(mut collector) => {
+                self.head().now.store(now.0, Relaxed);
+                collector.run(self, now, budget, ended)
+            }
             None => 0,
         }
     }
