@@ -222,6 +222,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Begins to fetch the bucket behind the home.
+    pub(crate) fn prefetch_next(&self, place: Place) {
+        let next = self.buckets.get(place.home as usize + 1);
+        if let Some(bucket) = next.or_else(|| self.buckets.first()) {
+            prefetch(bucket);
+        }
+    }
+
     /// A bit for each slot of its home that has the key's tag, that is most likely one for the key
     /// or none.
     #[inline(always)]

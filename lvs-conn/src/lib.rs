@@ -63,6 +63,7 @@ mod models;
 mod pool;
 pub mod protocol;
 mod raw;
+pub mod relief;
 pub mod sctp_state;
 mod sync;
 mod table;

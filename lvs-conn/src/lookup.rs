@@ -86,7 +86,7 @@ impl Table {
     ) {
         let count = flows.len().min(hits.len()).min(STAGE);
         let mut words = [0; STAGE];
-        let mut candidates = [NIL; STAGE];
+        let mut candidates = [Candidates::default(); STAGE];
         let mut directions = [Direction::FromClient; STAGE];
         // All of one length, so that the loops below need not ask.
         let (Some(flows), Some(hits), Some(words), Some(candidates), Some(directions)) = (
@@ -110,27 +110,50 @@ impl Table {
             index.prefetch(place);
             *word = place.pack();
         }
-        let (mut absent, mut beyond): (Bits, Bits) = (0, 0);
-        for (n, (place, candidate)) in words.iter().zip(candidates.iter_mut()).enumerate() {
-            match self.probe(&index, Place::unpack(*place)) {
-                Probe::Candidate(entry) => *candidate = entry,
-                Probe::Absent => absent |= 1 << n,
-                Probe::Beyond => {
-                    absent |= 1 << n;
-                    beyond |= 1 << n;
-                }
-            }
+        let mut absent: Bits = 0;
+        for (n, (place, candidates)) in words.iter().zip(candidates.iter_mut()).enumerate() {
+            *candidates = self.probe(&index, Place::unpack(*place));
+            absent |= Bits::from(candidates.found == 0) << n;
         }
         if absent != 0 {
-            beyond |= self.probe_other_ends(flows, absent, candidates, directions);
+            self.probe_other_ends(flows, absent, words, candidates, directions);
         }
         let found = flows.iter().zip(candidates.iter()).zip(directions.iter());
-        for (n, (((flow, candidate), direction), hit)) in found.zip(hits).enumerate() {
-            *hit = self.recognise(*candidate, flow, *direction);
-            if hit.is_none() && (*candidate != NIL || beyond >> n & 1 != 0) {
-                *hit = self.look_up(flow);
+        for (n, (((flow, candidates), direction), hit)) in found.zip(hits).enumerate() {
+            *hit = self.recognise(candidates.first, flow, *direction);
+            if hit.is_none() && !candidates.is_certain() {
+                let place = words.get(n).map_or(0, |word| *word);
+                *hit = self.look_further(
+                    &index,
+                    Place::unpack(place),
+                    candidates.found,
+                    flow,
+                    *direction,
+                );
             }
         }
+    }
+
+    /// What the first candidate was not: the others of its bucket, and then anywhere.
+    #[inline(never)]
+    fn look_further(
+        &self,
+        index: &View<'_>,
+        place: Place,
+        found: u16,
+        flow: &Flow,
+        direction: Direction,
+    ) -> Option<Hit<'_>> {
+        let mut more = u32::from(found);
+        more &= more.wrapping_sub(1);
+        while let Some(home) = index.home(place).filter(|_| more != 0) {
+            let hit = self.recognise(index.candidate(home, more).entry, flow, direction);
+            if hit.is_some() {
+                return hit;
+            }
+            more &= more - 1;
+        }
+        self.look_up(flow)
     }
 
     /// Looks for the flows of `absent` at their other ends. Answers those that may be anywhere.
@@ -139,10 +162,12 @@ impl Table {
         &self,
         flows: &[Flow],
         absent: Bits,
-        candidates: &mut [u32],
+        places: &mut [u64],
+        candidates: &mut [Candidates],
         directions: &mut [Direction],
-    ) -> Bits {
+    ) {
         let index = self.index.view();
+        let wide = self.has_wide();
         let mut words = [0; STAGE];
         let mut len = 0;
         for (n, word) in ones(absent).zip(&mut words) {
@@ -153,39 +178,40 @@ impl Table {
             len += 1;
         }
         let Some(words) = words.get_mut(..len) else {
-            return 0;
+            return;
         };
         self.hash.words(words);
-        for word in words.iter() {
-            index.prefetch(index.place(*word));
+        for word in words.iter_mut() {
+            let place = index.place(*word);
+            index.prefetch(place);
+            *word = place.pack();
         }
-        let mut beyond = 0;
-        for (flow, word) in ones(absent).zip(words) {
-            match self.probe(&index, index.place(*word)) {
-                Probe::Candidate(entry) => {
-                    if let Some(candidate) = candidates.get_mut(flow) {
-                        *candidate = entry;
-                    }
-                }
-                Probe::Absent => {}
-                Probe::Beyond => beyond |= 1 << flow,
+        for (n, word) in ones(absent).zip(words) {
+            if let (Some(candidates), Some(place)) = (candidates.get_mut(n), places.get_mut(n)) {
+                // Where the first end is not at home it may be further on, and of a crowd anywhere.
+                let elsewhere = wide || candidates.passed;
+                *candidates = self.probe(&index, Place::unpack(*word));
+                candidates.passed |= elsewhere;
+                *place = *word;
             }
         }
-        if self.has_wide() { absent } else { beyond }
     }
 
     /// A look at a key's home bucket. Fetches what it finds.
     #[inline(always)]
-    fn probe(&self, index: &View<'_>, place: Place) -> Probe {
+    fn probe(&self, index: &View<'_>, place: Place) -> Candidates {
         let Some(home) = index.home(place) else {
-            return Probe::Absent;
+            return Candidates::default();
         };
         let found = index.candidates(home, place);
         if found == 0 {
-            return if home.is_passed() {
-                Probe::Beyond
-            } else {
-                Probe::Absent
+            let passed = home.is_passed();
+            if passed {
+                index.prefetch_next(place);
+            }
+            return Candidates {
+                passed,
+                ..Candidates::default()
             };
         }
         let first = index.candidate(home, found).entry;
@@ -194,7 +220,15 @@ impl Table {
         if more != 0 {
             self.prefetch_more(index, home, more);
         }
-        Probe::Candidate(first)
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a bit for each of 15 slots"
+        )]
+        Candidates {
+            first,
+            found: found as u16,
+            passed: false,
+        }
     }
 
     #[inline(never)]
@@ -290,14 +324,33 @@ impl Table {
     }
 }
 
-/// What a look at the home bucket says.
-enum Probe {
+/// What a look at a key's home bucket says.
+#[derive(Clone, Copy)]
+struct Candidates {
     /// The first entry with the key's tag: most likely it.
-    Candidate(u32),
-    /// The table does not have the key.
-    Absent,
-    /// If anywhere, in another bucket.
-    Beyond,
+    first: u32,
+    /// A bit for each slot with the tag.
+    found: u16,
+    /// None here, but maybe elsewhere.
+    passed: bool,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Self {
+            first: NIL,
+            found: 0,
+            passed: false,
+        }
+    }
+}
+
+impl Candidates {
+    /// Whether there is nothing if the first is not it.
+    #[inline]
+    const fn is_certain(self) -> bool {
+        self.found == 0 && !self.passed
+    }
 }
 
 /// The client's endpoint in a packet of this direction.
