@@ -5,7 +5,7 @@
 
 use crate::checks::{check_address, check_destination, check_service, unknown_scheduler};
 use crate::director::{Control, Director};
-use crate::error::RuleError;
+use crate::error::{ReplaceError, RuleError};
 use crate::listing::total_of_service;
 use crate::marks::{MarkRule, Marks};
 use crate::plan;
@@ -138,12 +138,22 @@ impl Director {
     /// its scheduler's state, its counters and its connections.
     ///
     /// # Errors
-    /// The operation that would be refused, by its place in the list that leads from the running
-    /// rules to the new ones, and why.
-    pub fn replace(&self, rules: &[Rule<'_>]) -> Result<(), RuleError> {
+    /// The first service or destination that cannot be, and why.
+    pub fn replace(&self, rules: &[Rule<'_>]) -> Result<(), ReplaceError> {
         let current = self.rules.load();
         let operations = plan::difference(&current, rules)?;
-        self.apply(&operations).map_err(|(_, error)| error)
+        let refused = self.apply(&operations);
+        refused.or_else(|(place, error)| {
+            let about = operations.get(place).and_then(Operation::about);
+            // A difference has no operation that is about nothing, and an empty one is not refused.
+            about.map_or(Ok(()), |(service, destination)| {
+                Err(ReplaceError {
+                    service,
+                    destination,
+                    error: Box::new(error),
+                })
+            })
+        })
     }
 
     fn perform(&self, operation: &Operation<'_>) -> Result<(), RuleError> {
@@ -175,6 +185,21 @@ pub enum Operation<'a> {
     Zero(Option<ServiceKey>),
     /// [`Director::set_marks`].
     SetMarks(Vec<MarkRule>),
+}
+
+impl Operation<'_> {
+    /// The service, and the destination, that it is about.
+    fn about(&self) -> Option<(ServiceKey, Option<Endpoint>)> {
+        match self {
+            Self::AddService(spec) | Self::EditService(spec) => Some((spec.key, None)),
+            Self::DeleteService(key) => Some((*key, None)),
+            Self::AddDestination(key, spec) | Self::EditDestination(key, spec) => {
+                Some((*key, Some(spec.endpoint)))
+            }
+            Self::DeleteDestination(key, endpoint) => Some((*key, Some(*endpoint))),
+            Self::Zero(_) | Self::Flush | Self::SetMarks(_) => None,
+        }
+    }
 }
 
 /// A snapshot in the making. Each operation looks first and changes then, so that a refused one

@@ -39,3 +39,17 @@ pub enum RuleError {
     #[error("{0} is not supported")]
     Unsupported(&'static str),
 }
+
+/// A set of rules was refused ([`Director::replace`](crate::Director::replace)); the running rules
+/// are as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("service {service}{}: {error}", destination.map(|server| format!(", destination {server}")).unwrap_or_default())]
+pub struct ReplaceError {
+    /// The rule's service.
+    pub service: ServiceKey,
+    /// The destination, if it is about one.
+    pub destination: Option<Endpoint>,
+    /// What is wrong with it.
+    #[source]
+    pub error: Box<RuleError>,
+}

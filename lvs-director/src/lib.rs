@@ -69,7 +69,7 @@ mod worker;
 pub use control::{Operation, Rule};
 pub use cut::Cut;
 pub use director::{Director, DirectorConfig};
-pub use error::RuleError;
+pub use error::{ReplaceError, RuleError};
 pub use marks::{Addresses, Interface, MarkError, MarkRule, Match, Pattern, Ports, Transport};
 pub use route::{Route, Routes, Way};
 pub use settings::{Setting, SettingError, Settings};

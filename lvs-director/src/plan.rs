@@ -3,7 +3,7 @@
 
 use crate::checks::{check_address, check_destination, check_service};
 use crate::control::{Operation, Rule};
-use crate::error::RuleError;
+use crate::error::{ReplaceError, RuleError};
 use crate::marks::Marks;
 use crate::rules::Rules;
 use hashbrown::{HashMap, HashSet};
@@ -111,12 +111,17 @@ pub(crate) fn check(rules: &Rules, operations: &[Operation<'_>]) -> Result<(), (
 pub(crate) fn difference<'a>(
     rules: &Rules,
     wanted: &[Rule<'a>],
-) -> Result<Vec<Operation<'a>>, RuleError> {
+) -> Result<Vec<Operation<'a>>, ReplaceError> {
     let mut operations = Vec::new();
     let mut keys: HashSet<ServiceKey, ahash::RandomState> = HashSet::default();
     for rule in wanted {
         if !keys.insert(rule.service.key) {
-            return Err(RuleError::ServiceExists(rule.service.key));
+            let service = rule.service.key;
+            return Err(ReplaceError {
+                service,
+                destination: None,
+                error: Box::new(RuleError::ServiceExists(service)),
+            });
         }
     }
     let gone = rules
@@ -133,7 +138,7 @@ fn difference_of_service<'a>(
     rules: &Rules,
     rule: &Rule<'a>,
     operations: &mut Vec<Operation<'a>>,
-) -> Result<(), RuleError> {
+) -> Result<(), ReplaceError> {
     let key = rule.service.key;
     let Some(service) = rules.service(&key) else {
         operations.push(Operation::AddService(rule.service));
@@ -157,9 +162,14 @@ fn difference_of_service<'a>(
     }
     let mut endpoints = HashSet::new();
     for spec in &rule.destinations {
-        let spec = check_destination(&key, spec)?;
+        let refused = |error| ReplaceError {
+            service: key,
+            destination: Some(spec.endpoint),
+            error: Box::new(error),
+        };
+        let spec = check_destination(&key, spec).map_err(refused)?;
         if !endpoints.insert(spec.endpoint) {
-            return Err(RuleError::DestinationExists(key, spec.endpoint));
+            return Err(refused(RuleError::DestinationExists(key, spec.endpoint)));
         }
         match rules.destination_at(service, spec.endpoint) {
             None => operations.push(Operation::AddDestination(key, spec)),

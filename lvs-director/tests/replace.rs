@@ -109,7 +109,11 @@ fn a_set_that_cannot_be_changes_nothing() {
         ),
     ] {
         let refused = site.director.replace(&[good.clone(), bad]);
-        assert_eq!(refused, Err(error));
+        let refused = refused.unwrap_err();
+        assert_eq!(*refused.error, error);
+        let named = refused.to_string();
+        assert!(named.contains(&refused.service.to_string()), "{named}");
+        assert!(named.ends_with(&error.to_string()), "{named}");
         assert_eq!((site.director.services(), counters(&site)), before);
     }
     let again = server(&mut site, "10.1.0.5:4000", TcpFlags::ACK);
