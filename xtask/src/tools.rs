@@ -22,6 +22,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     tool("curl", "curl", "real clients"),
     tool("iperf3", "iperf3", "bulk traffic"),
     tool("tcpdump", "tcpdump", "a look at the wire when a test fails"),
+    tool("tshark", "tshark", "a judge of every packet that was sent"),
     tool(
         "ipvsadm",
         "ipvsadm",
