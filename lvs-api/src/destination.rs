@@ -1,7 +1,9 @@
 //! A destination as an operator defines it, in the form it has on the wire.
 
 use crate::wire;
-use lvs_core::{DestinationSpec, Endpoint, ForwardMethod, Thresholds, TunnelKind};
+use lvs_core::{
+    DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, OnRemoval, Thresholds, TunnelKind,
+};
 use serde::{Deserialize, Serialize};
 
 /// A real server of a service.
@@ -25,6 +27,21 @@ pub struct Destination {
     /// What goes between the headers; of meaning with [`Method::Tun`] only.
     #[serde(default, skip_serializing_if = "Tunnel::is_ipip")]
     pub tunnel: Tunnel,
+    /// FULLNAT's local addresses towards it; none: the service's. In an edit, missing: as they are.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::locals"
+    )]
+    pub local: Option<LocalAddresses>,
+    /// What becomes of connections when it leaves: `drain`, `drain SECONDS`, `reset` or
+    /// `reschedule`. In an edit, missing: as it is.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::optional_text"
+    )]
+    pub on_removal: Option<OnRemoval>,
 }
 
 const fn one() -> u32 {
@@ -50,6 +67,8 @@ impl Destination {
             upper_threshold: 0,
             lower_threshold: 0,
             tunnel: Tunnel::Ipip,
+            local: None,
+            on_removal: None,
         }
     }
 
@@ -65,6 +84,11 @@ impl Destination {
                 upper: self.upper_threshold,
                 lower: self.lower_threshold,
             },
+            local: match self.local {
+                Some(local) => local,
+                None => LocalAddresses::NONE,
+            },
+            on_removal: self.on_removal,
         }
     }
 }
@@ -78,6 +102,8 @@ impl From<&DestinationSpec> for Destination {
             upper_threshold: spec.thresholds.upper,
             lower_threshold: spec.thresholds.lower,
             tunnel: spec.tunnel.into(),
+            local: Some(spec.local).filter(|local| !local.is_empty()),
+            on_removal: spec.on_removal,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A service as an operator defines it, in the form it has on the wire.
 
 use crate::{flags, wire};
-use lvs_core::{Engine, Family, SchedFlags, ServiceKey, ServiceSpec};
+use lvs_core::{Engine, Family, LocalAddresses, OnRemoval, SchedFlags, ServiceKey, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -21,6 +21,12 @@ pub struct Service {
     pub one_packet: bool,
     /// The persistence engine.
     pub engine: Option<String>,
+    /// FULLNAT's local addresses. In an edit, `None` leaves them as they are.
+    pub local: Option<LocalAddresses>,
+    /// Whether servers behind FULLNAT are told their clients. In an edit, `None` as above.
+    pub toa: Option<bool>,
+    /// What becomes of the connections of destinations that leave. In an edit, `None` as above.
+    pub on_removal: Option<OnRemoval>,
 }
 
 /// How long and how coarsely a client stays with its destination.
@@ -83,6 +89,9 @@ impl Service {
             persistence: None,
             one_packet: false,
             engine: None,
+            local: None,
+            toa: None,
+            on_removal: None,
         }
     }
 
@@ -100,6 +109,9 @@ impl Service {
             }),
             one_packet: self.one_packet,
             engine: self.engine.as_deref().and_then(Engine::from_name),
+            local: self.local.unwrap_or_default(),
+            tell_client: self.toa.unwrap_or_default(),
+            on_removal: self.on_removal.unwrap_or_default(),
         }
     }
 }
@@ -124,6 +136,9 @@ impl From<&ServiceSpec<'_>> for Service {
             persistence,
             one_packet: spec.one_packet,
             engine: spec.engine.map(|engine| engine.name().to_owned()),
+            local: Some(spec.local).filter(|local| !local.is_empty()),
+            toa: spec.tell_client.then_some(true),
+            on_removal: Some(spec.on_removal).filter(|policy| *policy != OnRemoval::Drain),
         }
     }
 }
@@ -143,6 +158,20 @@ struct Raw {
     one_packet: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     persistence_engine: Option<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::locals"
+    )]
+    local: Option<LocalAddresses>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    toa: Option<bool>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "wire::optional_text"
+    )]
+    on_removal: Option<OnRemoval>,
 }
 
 impl From<Service> for Raw {
@@ -155,6 +184,9 @@ impl From<Service> for Raw {
             persistence: service.persistence,
             one_packet: service.one_packet,
             persistence_engine: service.engine,
+            local: service.local,
+            toa: service.toa,
+            on_removal: service.on_removal,
         }
     }
 }
@@ -178,6 +210,9 @@ impl TryFrom<Raw> for Service {
             persistence: raw.persistence,
             one_packet: raw.one_packet,
             engine: raw.persistence_engine,
+            local: raw.local,
+            toa: raw.toa,
+            on_removal: raw.on_removal,
         })
     }
 }

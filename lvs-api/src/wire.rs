@@ -70,6 +70,36 @@ pub(crate) mod optional_text {
 }
 
 /// A service by its word.
+/// Local addresses of FULLNAT, as a list of their texts.
+pub(crate) mod locals {
+    use super::*;
+    use lvs_core::{Addr, LocalAddresses};
+    use std::net::IpAddr;
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<LocalAddresses>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let list = value.as_ref().map(|list| {
+            let addresses = list.iter().map(IpAddr::from);
+            addresses.collect::<Vec<IpAddr>>()
+        });
+        serde::Serialize::serialize(&list, serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<LocalAddresses>, D::Error> {
+        let list: Option<Vec<IpAddr>> = Deserialize::deserialize(deserializer)?;
+        list.map(|list| {
+            let addresses: Vec<Addr> = list.into_iter().map(Addr::from).collect();
+            LocalAddresses::new(&addresses).map_err(de::Error::custom)
+        })
+        .transpose()
+    }
+}
+
 pub(crate) mod key {
     use super::*;
     use crate::key;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use lvs_api::{Connection, Tunnel, TunnelChecksum, flags, key};
 use lvs_api::{Destination, Method, Mode, Netmask, Operation, Persistence, Service, Transaction};
+use lvs_core::{LocalAddresses, OnRemoval};
 
 fn there_and_back(json: &str) -> Operation {
     let operation: Operation = serde_json::from_str(json).unwrap();
@@ -13,7 +14,7 @@ fn there_and_back(json: &str) -> Operation {
 #[test]
 fn every_operation_has_one_spelling() {
     let operation = there_and_back(
-        r#"{"op":"edit_service","config":{"service":"udp://[2001:db8::10]:53","scheduler":"sh","flags":["sh-fallback","sh-port"],"persistence":{"timeout":300,"netmask":64},"one_packet":true,"persistence_engine":"sip"}}"#,
+        r#"{"op":"edit_service","config":{"service":"udp://[2001:db8::10]:53","scheduler":"sh","flags":["sh-fallback","sh-port"],"persistence":{"timeout":300,"netmask":64},"one_packet":true,"persistence_engine":"sip","local":["2001:db8::250"],"toa":true,"on_removal":"drain 30"}}"#,
     );
     let expected = Service {
         flags: flags::parse("sh", ["sh-port", "sh-fallback"]).unwrap(),
@@ -23,6 +24,9 @@ fn every_operation_has_one_spelling() {
         }),
         one_packet: true,
         engine: Some("sip".to_owned()),
+        local: Some(LocalAddresses::new(&["2001:db8::250".parse().unwrap()]).unwrap()),
+        toa: Some(true),
+        on_removal: Some(OnRemoval::DrainFor(30)),
         ..Service::new(key::parse("udp://[2001:db8::10]:53").unwrap(), "sh")
     };
     assert_eq!(operation, Operation::EditService { config: expected });

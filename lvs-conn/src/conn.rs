@@ -1,7 +1,7 @@
 //! A connection as a worker holds it for the length of a batch.
 
 use crate::entry::{
-    CHAIN, CLOSED, Entry, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE,
+    CHAIN, CLOSED, Entry, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE, TELL,
     TEMPLATE, UNLINKED, VERSION, VERSION_AT,
 };
 use crate::protocol::{Event, Side, next_state};
@@ -88,6 +88,8 @@ pub struct NewConnection {
     pub dest: DestinationId,
     /// The firewall mark of the packet that made it.
     pub mark: u32,
+    /// Whether the server has to be told its client, as it sees the director (FULLNAT).
+    pub tell: bool,
     /// What kind of connection.
     pub kind: ConnKind,
     /// The connection that controls it: its template, or that of the protocol's commands. It does
@@ -111,6 +113,7 @@ impl Default for NewConnection {
             method: ForwardMethod::Masquerade,
             dest: DestinationId::default(),
             mark: 0,
+            tell: false,
             kind: ConnKind::Normal,
             control: None,
             timeout: timeouts::NEW,
@@ -227,6 +230,19 @@ impl<'g> Conn<'g> {
     #[inline]
     pub fn prefetch_rest(self) {
         prefetch(&self.entry.timeout);
+    }
+
+    /// Whether the server has still to be told its client.
+    #[must_use]
+    pub fn tells(self) -> bool {
+        self.entry.cold.load(Relaxed) & TELL != 0
+    }
+
+    /// The server has answered what told it its client: it knows.
+    pub fn told(self) {
+        if self.tells() {
+            self.entry.cold.fetch_and(!TELL, Relaxed);
+        }
     }
 
     /// The firewall mark that made it.

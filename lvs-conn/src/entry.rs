@@ -57,6 +57,8 @@ pub(crate) const SILENT: u16 = 1 << 1;
 pub(crate) const WIDE_REQUEST: u16 = 1 << 2;
 /// The reply has a key of its own, made of the whole flow.
 pub(crate) const WIDE_REPLY: u16 = 1 << 3;
+/// The server has not been told its client yet, or has not answered since (FULLNAT).
+pub(crate) const TELL: u16 = 1 << 4;
 
 /// A destination index that the first line has no room for.
 const FAR: u16 = u16::MAX;

@@ -13,7 +13,7 @@
 
 use crate::conn::{Conn, ConnKind, NewConnection};
 use crate::entry::{
-    Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TEMPLATE,
+    Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL, TEMPLATE,
     UNLINKED, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::handle::Local;
@@ -109,7 +109,7 @@ impl Table {
         };
         if crowd >= CROWD && new.kind == ConnKind::Normal {
             self.wide_count.fetch_add(1, AcqRel);
-            entry.cold.store(WIDE_REQUEST | WIDE_REPLY, Relaxed);
+            entry.cold.fetch_or(WIDE_REQUEST | WIDE_REPLY, Relaxed);
             let keys = self.wide_keys(identity, true);
             go_live(entry, new);
             self.index.add(keys.request, named(Key::Request))?;
@@ -224,7 +224,8 @@ fn prepare(entry: &Entry, identity: &Identity, new: &NewConnection, parent: u32)
         ConnKind::OnePacket => ONE_PACKET,
         _ => 0,
     };
-    entry.cold.store(cold, Relaxed);
+    let tell = if new.tell { TELL } else { 0 };
+    entry.cold.store(cold | tell, Relaxed);
     entry.mark.store(new.mark, Relaxed);
     entry.children.store(0, Relaxed);
     entry.control.store(parent, Relaxed);

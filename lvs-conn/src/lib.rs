@@ -50,6 +50,7 @@ mod handle;
 mod hash;
 mod index;
 mod insert;
+mod local_ports;
 mod lookup;
 mod mapping;
 #[cfg(all(test, lvs_loom))]
@@ -78,6 +79,7 @@ pub use file::{Attached, FileError};
 pub use handle::{Guard, Handle};
 pub use hash::FlowHash;
 pub use insert::Prepared;
+pub use local_ports::LocalPorts;
 pub use protocol::{Event, Side, next_state};
 pub use table::{
     Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,

@@ -1,6 +1,6 @@
 //! A server that can give a service: a destination, or real server.
 
-use crate::{Endpoint, ForwardMethod, TunnelKind};
+use crate::{Endpoint, ForwardMethod, LocalAddresses, OnRemoval, TunnelKind};
 
 /// The largest weight (the kernel's: a signed 32-bit number).
 pub const MAX_WEIGHT: u32 = i32::MAX as u32;
@@ -27,6 +27,10 @@ pub struct DestinationSpec {
     pub weight: u32,
     /// When it counts as overloaded.
     pub thresholds: Thresholds,
+    /// FULLNAT's local addresses towards this destination; none: the service's.
+    pub local: LocalAddresses,
+    /// What becomes of its connections when it leaves; `None`: what the service says.
+    pub on_removal: Option<OnRemoval>,
 }
 
 impl DestinationSpec {
@@ -39,6 +43,8 @@ impl DestinationSpec {
             tunnel: TunnelKind::Ipip,
             weight: 1,
             thresholds: Thresholds { upper: 0, lower: 0 },
+            local: LocalAddresses::NONE,
+            on_removal: None,
         }
     }
 }

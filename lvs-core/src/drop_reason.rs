@@ -71,6 +71,12 @@ drop_reasons! {
     FragmentLost = "fragment_lost",
     /// No destination of the service can take the connection; the client was told.
     NoDestination = "no_destination",
+    /// No local port towards the destination is left (FULLNAT); the client was told.
+    LocalPortsUsedUp = "local_ports_used_up",
+    /// Not a drop: the packet went on, but had no room to tell the server its client.
+    ClientUntold = "client_untold",
+    /// The connection's destination left, and its connections are reset; the sender was told.
+    DestinationLeft = "destination_left",
     /// The connection's destination was removed.
     DestinationGone = "destination_gone",
     /// The connection table is full.

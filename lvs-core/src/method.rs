@@ -71,7 +71,7 @@ pub struct UnknownForwardMethod;
 
 impl fmt::Display for UnknownForwardMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown forwarding method, expected nat, dr or tun")
+        f.write_str("unknown forwarding method, expected nat, dr, tun or fullnat")
     }
 }
 
@@ -80,12 +80,13 @@ impl core::error::Error for UnknownForwardMethod {}
 impl FromStr for ForwardMethod {
     type Err = UnknownForwardMethod;
 
-    /// The words of configuration files: `nat`, `dr`, `tun`, and ipvsadm's longer ones.
+    /// The words of configuration files: `nat`, `dr`, `tun`, `fullnat`, and ipvsadm's longer ones.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text {
             "nat" | "masq" | "masquerading" => Self::Masquerade,
             "dr" | "route" | "gatewaying" => Self::DirectRoute,
             "tun" | "tunnel" | "ipip" => Self::Tunnel,
+            "fullnat" | "fnat" => Self::FullNat,
             _ => return Err(UnknownForwardMethod),
         })
     }

@@ -1,6 +1,6 @@
 //! What clients ask for: a virtual service, by address or by firewall mark.
 
-use crate::{Endpoint, Family, Protocol};
+use crate::{Endpoint, Family, LocalAddresses, OnRemoval, Protocol};
 use core::fmt;
 
 /// What tells one virtual service from another (IPVS: `-t`, `-u`, `--sctp-service`, `-f`).
@@ -121,6 +121,13 @@ pub struct ServiceSpec<'a> {
     pub one_packet: bool,
     /// What persistence goes by beside the client's address; of meaning with persistence only.
     pub engine: Option<Engine>,
+    /// The director's own addresses towards destinations by FULLNAT that have none of their own.
+    pub local: LocalAddresses,
+    /// Whether servers behind FULLNAT are told their clients: by an option of TCP (TOA), and of
+    /// IPv4 for UDP (UOA).
+    pub tell_client: bool,
+    /// What becomes of the connections of destinations that leave.
+    pub on_removal: OnRemoval,
 }
 
 impl<'a> ServiceSpec<'a> {
@@ -138,6 +145,9 @@ impl<'a> ServiceSpec<'a> {
             persistence: None,
             one_packet: false,
             engine: None,
+            local: LocalAddresses::NONE,
+            tell_client: false,
+            on_removal: OnRemoval::Drain,
         }
     }
 }

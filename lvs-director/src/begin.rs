@@ -5,7 +5,8 @@ use crate::route::{Routes, Way};
 use crate::rules::{Destination, FTP_DATA, Service};
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, Inserted, NewConnection};
-use lvs_core::{DropReason, Endpoint, Flow, Protocol, ServiceKey};
+use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol, ServiceKey};
+use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Packet};
 use lvs_sched::Request;
 use std::sync::Arc;
@@ -54,6 +55,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 self.only(frame, packet, server, destination)
             }
             Err(DropReason::NoDestination) => self.leave(frame, packet, &asked),
+            Err(reason @ DropReason::LocalPortsUsedUp) => {
+                self.problem(frame, packet, IcmpProblem::PortUnreachable, Some(reason))
+            }
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -115,6 +119,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if service.one_packet && flow.protocol == Protocol::Udp {
             return Ok(Begun::OnePacket(server, destination));
         }
+        let local = match destination.spec.method {
+            ForwardMethod::FullNat => {
+                let taken = self.cursor.take(&destination.locals);
+                Some(taken.ok_or(DropReason::LocalPortsUsedUp)?)
+            }
+            _ => None,
+        };
         let new = NewConnection {
             protocol: flow.protocol,
             client: flow.src,
@@ -122,12 +133,22 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             destination: server,
             method: destination.spec.method,
             dest: destination.id,
+            local,
+            tell: local.is_some() && service.tell_client,
             mark,
             control: template.map(Conn::id),
             now: self.now,
             ..NewConnection::default()
         };
-        match self.guard.insert(&new) {
+        let inserted = self.guard.insert(&new);
+        if let Some(local) = local {
+            match inserted {
+                // A reply has it at one end, and its client at neither.
+                Ok(Inserted::New(_)) => self.fresh.add(local),
+                _ => destination.give_back(local),
+            }
+        }
+        match inserted {
             Ok(Inserted::New(conn)) => {
                 self.fresh.add(flow.src);
                 destination.backend.opened(false);

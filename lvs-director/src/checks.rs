@@ -5,8 +5,8 @@
 
 use crate::error::RuleError;
 use lvs_core::{
-    DestinationSpec, Endpoint, Family, ForwardMethod, MAX_WEIGHT, Protocol, ServiceKey,
-    ServiceSpec, TunnelKind,
+    DestinationSpec, Endpoint, Family, ForwardMethod, LocalAddresses, MAX_WEIGHT, OnRemoval,
+    Protocol, ServiceKey, ServiceSpec, TunnelKind,
 };
 
 /// The longest persistence timeout, in seconds.
@@ -42,7 +42,34 @@ pub(crate) fn check_service(spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
             ));
         }
     }
+    check_removal(Some(spec.on_removal))?;
+    check_locals(&spec.key, &spec.local)
+}
+
+/// Whether addresses can be the director's own towards servers of a service.
+fn check_locals(key: &ServiceKey, locals: &LocalAddresses) -> Result<(), RuleError> {
+    for (place, addr) in locals.iter().enumerate() {
+        let wrong = if addr.family() != key.family() {
+            "is of the other address family; write one of the service's"
+        } else if !addr.is_unicast() || addr.is_loopback() {
+            "is none that a server could answer to; write a unicast address of the director"
+        } else if locals.iter().take(place).any(|before| before == addr) {
+            "is given twice; leave one out"
+        } else {
+            continue;
+        };
+        return Err(RuleError::LocalAddress(*key, addr, wrong));
+    }
     Ok(())
+}
+
+fn check_removal(policy: Option<OnRemoval>) -> Result<(), RuleError> {
+    match policy {
+        Some(OnRemoval::DrainFor(seconds)) if !(1..=OnRemoval::MAX_DRAIN).contains(&seconds) => {
+            Err(RuleError::OutOfRange("a drain lasts 1 to 2678400 seconds"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a destination can be (IPVS 0.1); answers with what the kernel would make of it: with
@@ -67,8 +94,9 @@ pub(crate) fn check_destination(
     if spec.thresholds.upper > MAX_WEIGHT {
         return Err(RuleError::OutOfRange("a threshold is 0 to 2147483647"));
     }
+    check_removal(spec.on_removal)?;
+    check_locals(key, &spec.local)?;
     match (spec.method, spec.tunnel) {
-        (ForwardMethod::FullNat, _) => Err(RuleError::Unsupported("FULLNAT")),
         (ForwardMethod::Bypass, _) => Err(RuleError::Invalid(
             "bypass is a setting of the director, not a method",
         )),
@@ -91,15 +119,13 @@ pub(crate) fn check_address(spec: &DestinationSpec) -> Result<(), RuleError> {
 
 fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {
     match key {
-        ServiceKey::Endpoint { vip, .. } if spec.method != ForwardMethod::Masquerade => {
-            DestinationSpec {
-                endpoint: Endpoint {
-                    port: vip.port,
-                    ..spec.endpoint
-                },
-                ..*spec
-            }
-        }
+        ServiceKey::Endpoint { vip, .. } if !spec.method.rewrites_replies() => DestinationSpec {
+            endpoint: Endpoint {
+                port: vip.port,
+                ..spec.endpoint
+            },
+            ..*spec
+        },
         _ => *spec,
     }
 }

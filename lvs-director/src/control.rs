@@ -9,14 +9,17 @@ use crate::error::{ReplaceError, RuleError};
 use crate::listing::total_of_service;
 use crate::marks::{MarkRule, Marks};
 use crate::plan;
+use crate::removal::Leaving;
 use crate::rules::{Destination, History, Rules, Service};
 use crate::settings::Setting;
 use crate::stats::Estimator;
 use lvs_conn::DestinationId;
-use lvs_core::{Counters, DestinationSpec, Endpoint, ServiceKey, ServiceSpec};
+use lvs_core::{
+    Counters, DestinationSpec, Endpoint, ForwardMethod, OnRemoval, ServiceKey, ServiceSpec, Tick,
+};
 use lvs_sched::{Backend, EditError, Pool};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// A service with its destinations, as [`Director::replace`] takes it.
 #[derive(Clone, Debug)]
@@ -159,6 +162,7 @@ impl Director {
     fn perform(&self, operation: &Operation<'_>) -> Result<(), RuleError> {
         let mut control = self.control.lock();
         let mut edit = Edit::new(self, &mut control);
+        plan::check(&edit.rules, core::slice::from_ref(operation)).map_err(|(_, error)| error)?;
         edit.perform(operation)?;
         edit.publish()
     }
@@ -347,6 +351,9 @@ impl<'a> Edit<'a> {
             persistence: spec.persistence,
             one_packet: spec.one_packet,
             engine: spec.engine,
+            local: spec.local,
+            tell_client: spec.tell_client,
+            on_removal: spec.on_removal,
             pool,
             history: Arc::default(),
         }));
@@ -371,7 +378,17 @@ impl<'a> Edit<'a> {
         service.persistence = spec.persistence;
         service.one_packet = spec.one_packet;
         service.engine = spec.engine;
+        service.local = spec.local;
+        service.tell_client = spec.tell_client;
+        service.on_removal = spec.on_removal;
         self.open_calls(spec);
+        let destinations: Vec<_> = self.rules.destinations_in(service).cloned().collect();
+        for old in destinations {
+            let spec = old.spec;
+            let new = self.extras(service, Destination::clone(&old), &spec);
+            self.rules
+                .put_destination(old.id.index, Some(Arc::new(new)));
+        }
         self.open = Some(open);
         Ok(())
     }
@@ -423,11 +440,13 @@ impl<'a> Edit<'a> {
                 Destination {
                     spec: *spec,
                     service_history: Arc::clone(&service.history),
+                    leaving: None,
                     ..Destination::clone(&old)
                 }
             }
             None => self.new_destination(service, spec)?,
         };
+        let destination = self.extras(service, destination, spec);
         let backend = &destination.backend;
         backend.reset_weight(spec.weight);
         backend.set_thresholds(spec.thresholds);
@@ -463,11 +482,53 @@ impl<'a> Edit<'a> {
             spec: *spec,
             backend: Backend::new(index, spec.endpoint, spec.weight, spec.thresholds),
             counters: self.director.sharded(),
+            locals: Arc::default(),
+            leaving: None,
             templates: Arc::default(),
             history: Arc::default(),
             path_mtu: Arc::default(),
             service_history: Arc::clone(&service.history),
         })
+    }
+
+    /// What a destination has from its service and its own definition together: local addresses, and
+    /// whether it is on its way out.
+    fn extras(
+        &self,
+        service: &Service,
+        destination: Destination,
+        spec: &DestinationSpec,
+    ) -> Destination {
+        let local = match spec.local.is_empty() {
+            true => &service.local,
+            false => &spec.local,
+        };
+        let locals = match spec.method {
+            ForwardMethod::FullNat => self.director.locals.towards(spec.endpoint.addr, local),
+            _ => Arc::default(),
+        };
+        let leaving = match spec.weight {
+            0 => self.leaving(service, spec, destination.leaving),
+            _ => None,
+        };
+        Destination {
+            locals,
+            leaving,
+            ..destination
+        }
+    }
+
+    /// What becomes of the connections of a destination that leaves now, or has left before.
+    fn leaving(
+        &self,
+        service: &Service,
+        spec: &DestinationSpec,
+        before: Option<Leaving>,
+    ) -> Option<Leaving> {
+        let policy = spec.on_removal.unwrap_or(service.on_removal);
+        let now = Tick(self.director.clock.load(Relaxed));
+        let since = before.map_or(now, |before| before.since);
+        (policy != OnRemoval::Drain).then_some(Leaving { policy, since })
     }
 
     fn edit_destination(
@@ -486,6 +547,7 @@ impl<'a> Edit<'a> {
             spec: *spec,
             ..Destination::clone(old)
         };
+        let destination = self.extras(service, destination, spec);
         destination.backend.set_weight(spec.weight);
         destination.backend.set_thresholds(spec.thresholds);
         service.pool.updated(&destination.backend);
@@ -522,6 +584,18 @@ impl<'a> Edit<'a> {
         let counted = destination.counters.sum() - destination.history.lock().birth;
         service.history.lock().departed += counted;
         // The index keeps the destination until no connection holds it: `Director::tick`.
+        let destination = match self.leaving(service, &destination.spec, destination.leaving) {
+            None => destination,
+            leaving => {
+                let left = Arc::new(Destination {
+                    leaving,
+                    ..Destination::clone(&destination)
+                });
+                let index = left.id.index;
+                self.rules.put_destination(index, Some(Arc::clone(&left)));
+                left
+            }
+        };
         self.control.trash.push(destination);
     }
 }

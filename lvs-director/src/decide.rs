@@ -6,9 +6,11 @@ use crate::defence::Defence;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
+use crate::locals::Cursor;
 use crate::route::{Routes, Way};
 use crate::rules::{Destination, Rules};
 use crate::settings::{Setting, Settings};
+use crate::stats::Drops;
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
@@ -33,6 +35,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) limit: &'a mut RateLimit,
     pub(crate) fragments: &'a mut Fragments,
     pub(crate) identification: &'a mut Identification,
+    pub(crate) cursor: &'a mut Cursor,
+    pub(crate) drops: Option<&'a Drops>,
     /// The connections that this batch has made, which its common lookup could not see.
     pub(crate) fresh: Fresh,
     /// Of a datagram that came in pieces: the length of the longest one as a packet.
@@ -104,6 +108,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if conn.method() == ForwardMethod::Bypass {
             return self.forward_bypassed(frame, packet, conn);
         }
+        if let Some(destination) = destination
+            && let Some(leaving) = destination.leaving
+            && let Some(verdict) =
+                self.request_of_leaving(frame, packet, conn, destination, leaving)
+        {
+            return verdict;
+        }
         let Some(destination) = destination.filter(|found| found.backend.is_available()) else {
             if self.settings.is_on(Setting::ExpireNodestConn) {
                 conn.unlink(self.now);
@@ -173,8 +184,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
         }
         self.advance(packet, conn, Direction::FromClient, Some(destination));
-        let way = (conn.destination(), conn.method());
-        let verdict = self.transmit(frame, packet, way, destination);
+        let verdict = match conn.method() {
+            ForwardMethod::FullNat => self.fullnat_request(frame, packet, conn),
+            method => self.transmit(frame, packet, (conn.destination(), method), destination),
+        };
         if !later {
             conn.count_in_packet();
         }
@@ -202,6 +215,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             self.count_reply(packet, conn);
             return Verdict::Pass;
         }
+        if let Some(destination) = self.rules.destination_of(conn.dest())
+            && let Some(leaving) = destination.leaving
+            && let Some(verdict) = self.reply_of_leaving(frame, packet, conn, destination, leaving)
+        {
+            return verdict;
+        }
         // What ordinary forwarding refuses never reaches the connection (3.7).
         if packet.ttl <= 1 {
             return self.router_problem(
@@ -218,12 +237,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 }
                 self.count_reply(packet, conn);
                 lvs_packet::ttl::decrement(frame, packet);
-                lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
+                self.rewrite_reply(frame, packet, conn);
                 self.leave_by(frame, packet, &route)
             }
             Way::Local => {
                 self.count_reply(packet, conn);
-                lvs_packet::nat::rewrite_source(frame, packet, conn.virtual_endpoint());
+                self.rewrite_reply(frame, packet, conn);
                 Verdict::ToHost
             }
             Way::Unreachable => self.router_problem(
@@ -358,7 +377,7 @@ fn of_datagram(packet: &Packet) -> u32 {
 }
 
 /// Whether a packet says of itself that it begins a connection (2.12).
-fn begins(packet: &Packet) -> bool {
+pub(crate) fn begins(packet: &Packet) -> bool {
     match packet.kind {
         Kind::Tcp => packet.tcp_flags.contains(TcpFlags::SYN),
         Kind::Sctp => packet.sctp_chunk == chunk::INIT,

@@ -2,6 +2,7 @@
 
 use crate::calls::Calls;
 use crate::defence::Defence;
+use crate::locals::Locals;
 use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stats::{Drops, Estimator, Sharded};
@@ -12,7 +13,7 @@ use lvs_conn::{Table, TableConfig, TableError, Timeouts};
 use lvs_core::{Counters, DropReason};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// What a director is made with.
 #[derive(Clone, Debug)]
@@ -44,6 +45,9 @@ pub struct Director {
     pub(crate) settings: Settings,
     pub(crate) defence: Defence,
     pub(crate) calls: Calls,
+    pub(crate) locals: Locals,
+    /// The collector's clock, for edits, which have none.
+    pub(crate) clock: AtomicU32,
     pub(crate) rules: Arc<ArcSwap<Rules>>,
     pub(crate) control: Mutex<Control>,
     pub(crate) drops: Box<[Drops]>,
@@ -101,6 +105,8 @@ impl Director {
             settings: Settings::default(),
             defence: Defence::default(),
             calls: Calls::default(),
+            locals: Locals::default(),
+            clock: AtomicU32::new(0),
             sweep_asked: AtomicBool::new(false),
             sweep: AtomicUsize::new(NO_SWEEP),
             rules: Arc::new(ArcSwap::from_pointee(Rules::new())),

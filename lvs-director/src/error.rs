@@ -1,6 +1,6 @@
 //! What can be wrong with a rule, in the kernel's terms (IPVS 0.1).
 
-use lvs_core::{Endpoint, ServiceKey};
+use lvs_core::{Addr, Endpoint, ServiceKey};
 use thiserror::Error;
 
 /// A rule was refused; the running rules are as they were.
@@ -35,6 +35,15 @@ pub enum RuleError {
          write one rule for each family"
     )]
     MixedMark(u32),
+    /// A destination by FULLNAT that nobody said an address for (`EINVAL`).
+    #[error(
+        "destination {1} of service {0} is reached by fullnat, which needs a local address: give one \
+         to the service or to the destination"
+    )]
+    NoLocalAddress(ServiceKey, Endpoint),
+    /// A local address that cannot be one (`EINVAL`).
+    #[error("local address {1} of service {0} {2}")]
+    LocalAddress(ServiceKey, Addr, &'static str),
     /// Something that this director does not do.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

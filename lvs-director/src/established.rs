@@ -10,7 +10,8 @@
 //! off it, and whoever adds such a thing adds a line to [`Decider::established`]:
 //! - TCP with ACK and without SYN, FIN and RST, of a connection in ESTABLISHED; or UDP;
 //! - whole, with a TTL to spare, not longer than the MTU, with nothing left to the hardware;
-//! - the destination is in service; requests go by NAT or direct routing, replies come by NAT;
+//! - the destination is in service and not about to leave; requests go by NAT, FULLNAT or direct
+//!   routing, replies come by NAT or FULLNAT, whose server knows its client;
 //! - the next hop is another host.
 
 use crate::decide::Decider;
@@ -37,7 +38,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let destination = self.rules.destination(conn.dest_index())?;
         let counters = destination.counters.of(self.worker)?;
         let in_service = destination.backend.is_available();
-        if !in_service || !is_plain(frame, packet) {
+        if !in_service || destination.leaving.is_some() || !is_plain(frame, packet) {
             return None;
         }
         let method = conn.method();
@@ -52,6 +53,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                         ttl::decrement(frame, packet);
                         true
                     }
+                    ForwardMethod::FullNat if !conn.tells() => match conn.local() {
+                        Some(local) => swift::send_between(frame, packet, local, server),
+                        None => false,
+                    },
                     _ => false,
                 };
                 if !sent {
@@ -63,8 +68,14 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             Direction::FromServer => {
                 let hop = self.plain_way(packet, conn.client().addr)?;
-                let sent = method == ForwardMethod::Masquerade
-                    && swift::send_from(frame, packet, conn.virtual_endpoint());
+                let vip = conn.virtual_endpoint();
+                let sent = match method {
+                    ForwardMethod::Masquerade => swift::send_from(frame, packet, vip),
+                    ForwardMethod::FullNat if !conn.tells() => {
+                        swift::send_between(frame, packet, vip, conn.client())
+                    }
+                    _ => false,
+                };
                 if !sent {
                     return None;
                 }

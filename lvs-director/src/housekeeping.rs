@@ -12,6 +12,7 @@ impl Director {
     /// Ends connections whose time is over, looking at no more than `budget` of them; answers how
     /// many it ended. To be called often, by one thread.
     pub fn collect(&self, now: Tick, budget: usize) -> usize {
+        self.clock.store(now.0, Relaxed);
         let rules = self.rules.load();
         self.end_abandoned(&rules, now);
         self.table
@@ -31,7 +32,9 @@ impl Director {
         }
         let mut handle = self.table.register();
         let next = self.table.scan_from(&mut handle, from, |conn| {
-            let available = |found: &Arc<Destination>| found.backend.is_available();
+            // What its operator said becomes of them counts more than the setting.
+            let available =
+                |found: &Arc<Destination>| found.backend.is_available() || found.leaving.is_some();
             // One that was bypassed has none and needs none.
             let needs_none = conn.method() == ForwardMethod::Bypass;
             if needs_none
@@ -52,6 +55,9 @@ impl Director {
 
     /// A connection has ended: its destination has one less.
     fn ended(&self, rules: &Rules, conn: &Conn<'_>) {
+        if let Some(local) = conn.local() {
+            self.locals.give_back(local, conn.destination().addr);
+        }
         let destination = rules.destination_of(conn.dest());
         if conn.kind() == ConnKind::Template {
             if conn.mark() != 0 {
@@ -72,6 +78,8 @@ impl Director {
     pub fn tick(&self, now: Tick) {
         let mut control = self.control.lock();
         control.free_retired();
+        self.clock.store(now.0, Relaxed);
+        self.locals.tidy();
         let rules = self.rules.load();
         for service in rules.services() {
             let expiration = match service.pool.scheduler_name() {

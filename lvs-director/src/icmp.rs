@@ -85,6 +85,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             counters.packet_in(packet.ip_len());
         }
         conn.count_in_packet();
+        if conn.method() == ForwardMethod::FullNat {
+            return self.fullnat_error(frame, packet, quoted, conn, true);
+        }
         if conn.method() != ForwardMethod::Masquerade {
             let way = (conn.destination(), conn.method());
             return self.transmit(frame, packet, way, destination);
@@ -117,6 +120,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             && let Some(counters) = destination.counters.of(self.worker)
         {
             counters.packet_out(packet.ip_len());
+        }
+        if conn.method() == ForwardMethod::FullNat {
+            return self.fullnat_error(frame, packet, quoted, conn, false);
         }
         if conn.method() != ForwardMethod::Masquerade {
             return Verdict::Pass;

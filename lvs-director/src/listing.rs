@@ -115,6 +115,9 @@ impl Director {
         // Destinations that are gone count as long as connections hold them: their replies are
         // still translated.
         claims.replies.extend(rules.servers());
+        claims.locals.extend(rules.locals());
+        claims.locals.sort_unstable();
+        claims.locals.dedup();
         claims.services.sort_unstable();
         claims.replies.sort_unstable();
         claims
@@ -140,6 +143,7 @@ impl Director {
             client,
             virtual_endpoint: vip,
             destination: server,
+            local: conn.local(),
             method: conn.method(),
             state: conn.state(),
             expires: conn.expires_in(now) / Tick::PER_SECOND,
@@ -168,6 +172,9 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
         persistence: service.persistence,
         one_packet: service.one_packet,
         engine: service.engine,
+        local: service.local,
+        tell_client: service.tell_client,
+        on_removal: service.on_removal,
         counters,
         rates: service.history.lock().estimator.rates(),
         destinations: rules

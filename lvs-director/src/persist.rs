@@ -115,7 +115,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let rules = self.rules;
         let destination = rules.destination_of(template.dest())?;
         let quiesced = destination.backend.weight() == 0
-            && self.settings.is_on(Setting::ExpireQuiescentTemplate);
+            && (self.settings.is_on(Setting::ExpireQuiescentTemplate)
+                || destination.leaving.is_some());
         (destination.backend.is_available() && !quiesced).then_some(destination)
     }
 }

@@ -7,33 +7,93 @@ use crate::error::{ReplaceError, RuleError};
 use crate::marks::Marks;
 use crate::rules::Rules;
 use hashbrown::{HashMap, HashSet};
-use lvs_core::{Endpoint, ServiceKey, ServiceSpec};
+use lvs_core::{
+    Addr, DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, ServiceKey, ServiceSpec,
+};
 
-/// The keys of services and the endpoints of their destinations, nothing else.
+/// The keys of services, the endpoints of their destinations, and what FULLNAT needs to know.
 struct Outline<'a> {
     rules: &'a Rules,
     /// Services that the operations touched: `None` once deleted.
-    touched: HashMap<ServiceKey, Option<HashSet<Endpoint>>, ahash::RandomState>,
+    touched: HashMap<ServiceKey, Option<Known>, ahash::RandomState>,
+    /// Addresses of services, and local addresses, that the operations bring.
+    vips: HashSet<Addr>,
+    locals: HashSet<Addr>,
 }
 
-impl Outline<'_> {
-    fn service(&mut self, key: &ServiceKey) -> &mut Option<HashSet<Endpoint>> {
+/// What matters of a service.
+#[derive(Default)]
+struct Known {
+    endpoints: HashSet<Endpoint>,
+    /// Those by FULLNAT that have no local address of their own.
+    needy: HashSet<Endpoint>,
+    has_locals: bool,
+}
+
+impl Known {
+    fn put(&mut self, spec: &DestinationSpec) -> bool {
+        match spec.method == ForwardMethod::FullNat && spec.local.is_empty() {
+            true => self.needy.insert(spec.endpoint),
+            false => self.needy.remove(&spec.endpoint),
+        };
+        self.endpoints.insert(spec.endpoint)
+    }
+
+    fn check(&self, key: &ServiceKey) -> Result<(), RuleError> {
+        match self.needy.iter().next() {
+            Some(endpoint) if !self.has_locals => Err(RuleError::NoLocalAddress(*key, *endpoint)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'a> Outline<'a> {
+    fn new(rules: &'a Rules) -> Self {
+        Self {
+            rules,
+            touched: HashMap::default(),
+            vips: HashSet::new(),
+            locals: HashSet::new(),
+        }
+    }
+
+    fn service(&mut self, key: &ServiceKey) -> &mut Option<Known> {
         let rules = self.rules;
         self.touched.entry(*key).or_insert_with(|| {
             let service = rules.service(key)?;
-            Some(
-                rules
-                    .destinations_in(service)
-                    .map(|found| found.spec.endpoint)
-                    .collect(),
-            )
+            let mut known = Known {
+                has_locals: !service.local.is_empty(),
+                ..Known::default()
+            };
+            for found in rules.destinations_in(service) {
+                known.put(&found.spec);
+            }
+            Some(known)
         })
     }
 
-    fn existing(&mut self, key: &ServiceKey) -> Result<&mut HashSet<Endpoint>, RuleError> {
+    fn existing(&mut self, key: &ServiceKey) -> Result<&mut Known, RuleError> {
         self.service(key)
             .as_mut()
             .ok_or(RuleError::NoSuchService(*key))
+    }
+
+    /// An address is a service's or a local one, never both: its packets could not be told apart.
+    fn check_apart(&mut self, key: &ServiceKey, locals: &LocalAddresses) -> Result<(), RuleError> {
+        const BOTH: &str = "is a service's address too; give FULLNAT one of its own";
+        if let ServiceKey::Endpoint { vip, .. } = key {
+            if self.rules.is_local(vip.addr) || self.locals.contains(&vip.addr) {
+                return Err(RuleError::LocalAddress(*key, vip.addr, BOTH));
+            }
+            self.vips.insert(vip.addr);
+        }
+        for addr in locals.iter() {
+            if self.rules.has_service_at(addr) || self.vips.contains(&addr) {
+                return Err(RuleError::LocalAddress(*key, addr, BOTH));
+            }
+            self.locals.insert(addr);
+        }
+        Ok(())
     }
 
     fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
@@ -44,30 +104,41 @@ impl Outline<'_> {
                     return Err(RuleError::ServiceExists(spec.key));
                 }
                 check_service(spec)?;
-                *service = Some(HashSet::new());
+                *service = Some(Known {
+                    has_locals: !spec.local.is_empty(),
+                    ..Known::default()
+                });
+                self.check_apart(&spec.key, &spec.local)?;
             }
             Operation::EditService(spec) => {
-                self.existing(&spec.key)?;
+                let known = self.existing(&spec.key)?;
                 check_service(spec)?;
+                known.has_locals = !spec.local.is_empty();
+                known.check(&spec.key)?;
+                self.check_apart(&spec.key, &spec.local)?;
             }
             Operation::DeleteService(key) => {
                 self.existing(key)?;
                 *self.service(key) = None;
             }
             Operation::AddDestination(key, spec) => {
-                let endpoints = self.existing(key)?;
-                let endpoint = check_destination(key, spec)?.endpoint;
-                if !endpoints.insert(endpoint) {
-                    return Err(RuleError::DestinationExists(*key, endpoint));
+                let known = self.existing(key)?;
+                let spec = check_destination(key, spec)?;
+                if !known.put(&spec) {
+                    return Err(RuleError::DestinationExists(*key, spec.endpoint));
                 }
-                check_address(spec)?;
+                check_address(&spec)?;
+                known.check(key)?;
+                self.check_apart(key, &spec.local)?;
             }
             Operation::EditDestination(key, spec) => {
-                let endpoints = self.existing(key)?;
-                let endpoint = check_destination(key, spec)?.endpoint;
-                if !endpoints.contains(&endpoint) {
-                    return Err(RuleError::NoSuchDestination(*key, endpoint));
+                let known = self.existing(key)?;
+                let spec = check_destination(key, spec)?;
+                if known.put(&spec) {
+                    return Err(RuleError::NoSuchDestination(*key, spec.endpoint));
                 }
+                known.check(key)?;
+                self.check_apart(key, &spec.local)?;
             }
             Operation::Zero(None) => {}
             Operation::SetMarks(rules) => {
@@ -84,7 +155,9 @@ impl Outline<'_> {
                     .extend(self.rules.services().map(|service| (service.key, None)));
             }
             Operation::DeleteDestination(key, endpoint) => {
-                if !self.existing(key)?.remove(endpoint) {
+                let known = self.existing(key)?;
+                known.needy.remove(endpoint);
+                if !known.endpoints.remove(endpoint) {
                     return Err(RuleError::NoSuchDestination(*key, *endpoint));
                 }
             }
@@ -95,10 +168,7 @@ impl Outline<'_> {
 
 /// The first operation that would be refused.
 pub(crate) fn check(rules: &Rules, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
-    let mut outline = Outline {
-        rules,
-        touched: HashMap::default(),
-    };
+    let mut outline = Outline::new(rules);
     operations
         .iter()
         .enumerate()
@@ -156,6 +226,9 @@ fn difference_of_service<'a>(
         persistence: service.persistence,
         one_packet: service.one_packet,
         engine: service.engine,
+        local: service.local,
+        tell_client: service.tell_client,
+        on_removal: service.on_removal,
     };
     if running != rule.service {
         operations.push(Operation::EditService(rule.service));

@@ -155,6 +155,7 @@ impl Worker {
             limit,
             fragments,
             identification,
+            cursor,
             released,
             ..
         } = self;
@@ -182,7 +183,7 @@ impl Worker {
             let decider = decider(
                 (director, *number, rules, &guard),
                 (now, routes),
-                (limit, fragments, identification),
+                (limit, fragments, identification, cursor),
             );
             let found = match whole {
                 Ok(Ok(whole)) => released.decide(decider, whole),

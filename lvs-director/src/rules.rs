@@ -3,14 +3,16 @@
 //! The control plane clones the snapshot, edits the clone and publishes it; cloning shares all that
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
+use crate::locals::Local;
 use crate::marks::Marks;
 use crate::path_mtu::PathMtu;
+use crate::removal::Leaving;
 use crate::shards::Shards;
 use crate::stats::{Estimator, Sharded};
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, Persistence,
-    Protocol, SchedFlags, ServiceKey,
+    Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, LocalAddresses,
+    OnRemoval, Persistence, Protocol, SchedFlags, ServiceKey,
 };
 use lvs_sched::{Backend, Pool};
 use parking_lot::Mutex;
@@ -35,6 +37,10 @@ pub(crate) struct Destination {
     /// Its load and weight, shared with the scheduler.
     pub(crate) backend: Arc<Backend>,
     pub(crate) counters: Arc<Sharded>,
+    /// FULLNAT's ways to speak to it.
+    pub(crate) locals: Arc<[Local]>,
+    /// It is on its way out, and its connections with it.
+    pub(crate) leaving: Option<Leaving>,
     /// Persistence templates that name it.
     pub(crate) templates: Arc<AtomicU32>,
     pub(crate) history: Arc<Mutex<History>>,
@@ -45,6 +51,14 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
+    /// A local endpoint was taken in vain.
+    pub(crate) fn give_back(&self, local: Endpoint) {
+        let mut locals = self.locals.iter();
+        if let Some(found) = locals.find(|found| found.addr == local.addr) {
+            found.give_back(local.port);
+        }
+    }
+
     /// The endpoints from which replies come that have to be rewritten; port 0: from all.
     fn rewritten_servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
         const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -60,7 +74,7 @@ impl Destination {
             // So does a mark's, if it is persistent, which may change.
             ServiceKey::FwMark { .. } => (None, 0),
         };
-        let rewritten = self.spec.method == ForwardMethod::Masquerade;
+        let rewritten = self.spec.method.rewrites_replies();
         ALL.into_iter()
             .filter(move |found| rewritten && protocol.is_none_or(|only| only == *found))
             .map(move |found| (found, Endpoint { port, ..endpoint }))
@@ -104,6 +118,9 @@ pub(crate) struct Service {
     pub(crate) persistence: Option<Persistence>,
     pub(crate) one_packet: bool,
     pub(crate) engine: Option<Engine>,
+    pub(crate) local: LocalAddresses,
+    pub(crate) tell_client: bool,
+    pub(crate) on_removal: OnRemoval,
     /// The destinations as the scheduler sees them, newest first; `Backend::id` is the index of
     /// the destination.
     pub(crate) pool: Pool,
@@ -142,6 +159,8 @@ pub(crate) struct Rules {
     chunks: Vec<Arc<Vec<Option<Arc<Destination>>>>>,
     /// The addresses of services, with the number of services at each.
     vips: Shards<Addr, u32>,
+    /// Local addresses of FULLNAT, with the number of destinations that each is for.
+    locals: Shards<Addr, u32>,
     /// Servers whose packets are kept from the host, with the number of destinations at each.
     servers: Shards<(Protocol, Endpoint), u32>,
     /// The endpoints of the destinations that translate, with the number of destinations at each.
@@ -169,6 +188,7 @@ impl Rules {
             services: Shards::new(),
             chunks: Vec::new(),
             vips: Shards::new(),
+            locals: Shards::new(),
             servers: Shards::new(),
             real: Shards::new(),
             marks: Arc::default(),
@@ -235,10 +255,10 @@ impl Rules {
         self.kinds.marks > 0
     }
 
-    /// Whether some service listens at this address.
+    /// Whether some service listens at this address, or the director speaks to servers from it.
     #[inline]
     pub(crate) fn is_vip(&self, addr: Addr) -> bool {
-        self.vips.contains_key(&addr)
+        self.vips.contains_key(&addr) || self.locals.contains_key(&addr)
     }
 
     /// Whether packets of this server are kept from the host because replies are rewritten.
@@ -367,7 +387,31 @@ impl Rules {
                 self.count_tunnel(old.as_deref(), false);
                 self.count_tunnel(new.as_deref(), true);
             }
+            self.count_locals(old.as_deref(), false);
+            self.count_locals(new.as_deref(), true);
         }
+    }
+
+    /// Local addresses are the director's as VIPs are.
+    fn count_locals(&mut self, destination: Option<&Destination>, added: bool) {
+        for local in destination.iter().flat_map(|found| found.locals.iter()) {
+            self.locals.count(local.addr, added);
+        }
+    }
+
+    /// The local addresses of FULLNAT, with those that only old connections use.
+    pub(crate) fn locals(&self) -> impl Iterator<Item = Addr> {
+        self.locals.keys().copied()
+    }
+
+    /// Whether an address is one of those.
+    pub(crate) fn is_local(&self, addr: Addr) -> bool {
+        self.locals.contains_key(&addr)
+    }
+
+    /// Whether a service has this very address.
+    pub(crate) fn has_service_at(&self, addr: Addr) -> bool {
+        self.vips.contains_key(&addr)
     }
 
     fn count_tunnel(&mut self, destination: Option<&Destination>, added: bool) {

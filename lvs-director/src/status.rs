@@ -2,8 +2,8 @@
 
 use crate::marks::MarkRule;
 use lvs_core::{
-    Counters, DestinationSpec, Endpoint, Engine, ForwardMethod, Persistence, Protocol, Rates,
-    SchedFlags, ServiceKey, state,
+    Addr, Counters, DestinationSpec, Endpoint, Engine, ForwardMethod, LocalAddresses, OnRemoval,
+    Persistence, Protocol, Rates, SchedFlags, ServiceKey, state,
 };
 
 /// A service as it stands.
@@ -21,6 +21,12 @@ pub struct ServiceStatus {
     pub one_packet: bool,
     /// Its persistence engine, if any.
     pub engine: Option<Engine>,
+    /// FULLNAT's local addresses.
+    pub local: LocalAddresses,
+    /// Whether servers behind FULLNAT are told their clients.
+    pub tell_client: bool,
+    /// What becomes of the connections of destinations that leave.
+    pub on_removal: OnRemoval,
     /// What has passed since it was added or last zeroed.
     pub counters: Counters,
     /// The same per second.
@@ -59,6 +65,8 @@ pub struct ConnectionStatus {
     pub virtual_endpoint: Endpoint,
     /// Who serves it.
     pub destination: Endpoint,
+    /// FULLNAT's own endpoint towards it.
+    pub local: Option<Endpoint>,
     /// How its packets reach the destination.
     pub method: ForwardMethod,
     /// The state's number; [`ConnectionStatus::state_name`] tells its name.
@@ -92,6 +100,8 @@ impl ConnectionStatus {
 pub struct Claims {
     /// Services by address: packets to these belong to the director.
     pub services: Vec<(Protocol, Endpoint)>,
+    /// Local addresses of FULLNAT: the director's own, whether the host has them or not.
+    pub locals: Vec<Addr>,
     /// Destinations whose replies are rewritten: packets from these belong to the director.
     pub replies: Vec<(Protocol, Endpoint)>,
     /// The rules of marks, in order, each with whether its mark has a service. The last rule that

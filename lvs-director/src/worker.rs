@@ -10,6 +10,7 @@ use crate::director::Director;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
+use crate::locals::Cursor;
 use crate::released::Released;
 use crate::route::Routes;
 use crate::rules::Rules;
@@ -35,6 +36,7 @@ pub struct Worker {
     pub(crate) fragments: Fragments,
     pub(crate) released: Released,
     pub(crate) identification: Identification,
+    pub(crate) cursor: Cursor,
     /// What the batch at hand was parsed to; kept here so that no batch has to clear it first.
     packets: [Option<Packet>; BATCH],
     flows: [Flow; BATCH],
@@ -72,6 +74,7 @@ impl Worker {
             fragments: Fragments::default(),
             released: Released::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
+            cursor: Cursor::new(number),
             packets: [None; BATCH],
             flows: [Flow::NONE; BATCH],
         }
@@ -116,6 +119,7 @@ impl Worker {
             limit,
             fragments,
             identification,
+            cursor,
             packets,
             flows,
             ..
@@ -156,7 +160,7 @@ impl Worker {
         let mut decider = decider(
             (director, *number, rules, &guard),
             (now, routes),
-            (limit, fragments, identification),
+            (limit, fragments, identification, cursor),
         );
         for (((frame, verdict), packet), hit) in frames
             .iter_mut()
@@ -187,10 +191,11 @@ impl Worker {
 pub(crate) fn decider<'a, 'g, R>(
     (director, worker, rules, guard): (&'a Director, usize, &'g Rules, &'g Guard<'g>),
     (now, routes): (Tick, &'a mut R),
-    (limit, fragments, identification): (
+    (limit, fragments, identification, cursor): (
         &'a mut RateLimit,
         &'a mut Fragments,
         &'a mut Identification,
+        &'a mut Cursor,
     ),
 ) -> Decider<'a, 'g, R> {
     Decider {
@@ -206,6 +211,8 @@ pub(crate) fn decider<'a, 'g, R>(
         limit,
         fragments,
         identification,
+        cursor,
+        drops: director.drops.get(worker),
         fresh: Fresh::default(),
         largest_piece: None,
     }

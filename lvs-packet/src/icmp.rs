@@ -70,7 +70,7 @@ pub fn translate_to_client(
     Ok(())
 }
 
-fn check(
+pub(crate) fn check(
     frame: &mut Frame<'_>,
     packet: &Packet,
     quoted: &Quoted,
@@ -90,7 +90,7 @@ fn check(
 }
 
 /// The quoted packet gets another end.
-fn rewrite_quoted(frame: &mut Frame<'_>, quoted: &Quoted, new: Endpoint, end: End) {
+pub(crate) fn rewrite_quoted(frame: &mut Frame<'_>, quoted: &Quoted, new: Endpoint, end: End) {
     let l3 = usize::from(quoted.l3);
     let l4 = usize::from(quoted.l4);
     let bytes = frame.bytes_mut();
@@ -112,7 +112,7 @@ fn rewrite_quoted(frame: &mut Frame<'_>, quoted: &Quoted, new: Endpoint, end: En
 }
 
 /// The ICMP checksum over what is there now; of the two ends of the error only one has changed.
-fn finish(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, other: Endpoint) {
+pub(crate) fn finish(frame: &mut Frame<'_>, packet: &Packet, new: Endpoint, other: Endpoint) {
     frame.offload.checksum = None;
     let (at, tail) = (packet.transport(), packet.tail());
     let Some(message) = frame.bytes_mut().get_mut(at..tail) else {

@@ -7,6 +7,7 @@
 //!     v                 v
 //!   nat, ttl, ethernet, tunnel, icmp   the frame goes on, rewritten in place
 //!   swift                              the same for plain packets, TTL and NAT at once
+//!   fullnat, toa, uoa                  both ends at once, and the client told to the server
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
 //!   segment                            a frame that stands for several packets, cut into them
 //!   fragment                           a packet that is too long, cut into pieces, and back
@@ -29,6 +30,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod fragment;
 mod frame;
+pub mod fullnat;
 pub mod icmp;
 pub mod nat;
 pub mod neighbour;
@@ -36,8 +38,10 @@ mod packet;
 mod parse;
 pub mod segment;
 pub mod swift;
+pub mod toa;
 pub mod ttl;
 pub mod tunnel;
+pub mod uoa;
 
 pub use frame::{Frame, Offload, PartialChecksum, SegmentKind, Segmentation};
 pub use packet::{Fragment, Kind, Packet, TcpFlags};

@@ -113,7 +113,7 @@ impl Said {
     }
 
     pub(crate) fn conclude(self, command: Command, timeouts: Timeouts) -> Result<Request, Failure> {
-        let one = |operation| Ok(Request::Change(operation));
+        let one = |operation| Ok(Request::Change(Box::new(operation)));
         // The permissions have seen to it that a command that needs a service has one.
         let key = self.key();
         match (command, key) {
@@ -181,6 +181,9 @@ impl Said {
             }),
             one_packet: self.has(Opt::Ops),
             engine: Some(self.engine.clone()).filter(|name| !name.is_empty()),
+            local: None,
+            toa: None,
+            on_removal: None,
             ..Service::new(key, self.scheduler())
         })
     }
@@ -219,6 +222,8 @@ impl Said {
             upper_threshold: self.upper,
             lower_threshold: self.lower,
             tunnel: self.tunnel(),
+            local: None,
+            on_removal: None,
             ..Destination::new(address, method)
         })
     }

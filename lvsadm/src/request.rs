@@ -11,7 +11,7 @@ pub(crate) enum Request {
     /// `-v`.
     Version,
     /// A change.
-    Change(Operation),
+    Change(Box<Operation>),
     /// `-L`.
     List(Listing),
     /// `-S`.

@@ -50,7 +50,7 @@ pub(crate) fn run(
         };
         match request {
             Request::Change(operation) => {
-                pending.push((number, operation));
+                pending.push((number, *operation));
                 if !atomic && pending.len() >= BATCH {
                     send(client, &mut pending, &mut last, around)?;
                 }

@@ -64,7 +64,7 @@ fn execute(program: &str, parsed: Parsed, around: &mut Surroundings<'_>) -> Resu
         request @ (Request::Help { .. } | Request::Version) => {
             help_or_version(program, &request, around)
         }
-        Request::Change(operation) => change(&mut connect(socket)?, operation),
+        Request::Change(operation) => change(&mut connect(socket)?, *operation),
         Request::List(listing) => {
             let mut client = connect(socket)?;
             list::show(&mut client, &listing, around.names, around.output)

@@ -41,7 +41,7 @@ impl Error for NotUnderstood {}
 /// What ipvsadm refuses; and listings and the like, which change nothing.
 pub fn understand(args: &[String], names: &dyn Names) -> Result<Operation, NotUnderstood> {
     match grammar::parse("ipvsadm", args, names).map(|parsed| parsed.request) {
-        Ok(Request::Change(operation)) => Ok(operation),
+        Ok(Request::Change(operation)) => Ok(*operation),
         Ok(_) => Err(NotUnderstood {
             status: 2,
             message: "a command that changes no rule".to_owned(),

@@ -10,8 +10,9 @@ use crate::host::claim::{Claim, ClaimError, ClaimSet};
 use crate::host::net::{Hop, Interface, NetSnapshot};
 use arc_swap::ArcSwap;
 use lvs_core::Addr;
-use lvs_director::Director;
+use lvs_director::{Director, LOCAL_PORTS};
 use lvs_io_afpacket::Membership;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tracing::{error, info, warn};
@@ -98,7 +99,9 @@ impl Presence {
         };
         let net = self.snapshots.load_full();
         let claims = self.director.claims();
+        // Local addresses of FULLNAT are the director's as VIPs are.
         let vips = claims.services.iter().map(|(_, vip)| vip.addr);
+        let vips = vips.chain(claims.locals.iter().copied());
         let foreign = announce::foreign(vips.clone(), &net);
         let unanswered = announce::unanswered(vips, &net);
         let interfaces = dataplane.interfaces();
@@ -120,7 +123,7 @@ impl Presence {
         self.neighbours.store(Arc::new(hops));
 
         let set = ClaimSet {
-            local_ports: Vec::new(),
+            local_ports: shared_locals(&claims.locals, &net),
             marks: claims.marks,
             services: claims.services,
             replies: claims.replies,
@@ -173,6 +176,12 @@ impl Presence {
         }
         self.claim = None;
     }
+}
+
+/// The local addresses that the host has too, with the ports that FULLNAT gives out.
+fn shared_locals(locals: &[Addr], net: &NetSnapshot) -> Vec<(Addr, RangeInclusive<u16>)> {
+    let shared = net.addresses().filter(|addr| locals.contains(addr));
+    shared.map(|addr| (addr, LOCAL_PORTS)).collect()
 }
 
 /// The Ethernet group of an address's solicited-node group (RFC 4291, 2.7.1; RFC 2464, 7).

@@ -4,7 +4,7 @@ use super::kinds::{self, Read};
 use super::reader::Fault;
 use super::schema::MAX_TIMEOUT;
 use lvs_api::{Netmask, Persistence, Tunnel, TunnelChecksum};
-use lvs_core::{Addr, Endpoint};
+use lvs_core::{Addr, Endpoint, LocalAddresses, OnRemoval};
 use std::net::Ipv4Addr;
 use toml::de::{DeTable, DeValue};
 
@@ -65,6 +65,38 @@ pub(super) fn server(text: &str, port: u16) -> Read<Endpoint> {
         Err(_) => Err(Fault::new(format!("is `{text}`, which is no address"))
             .help(r#"write "10.0.0.2:8080" or "[fd00::2]:8080"; without a port, the service's"#)),
     }
+}
+
+/// `["10.2.0.250", "10.2.0.251"]`.
+pub(super) fn local_addresses(value: &DeValue<'_>) -> Read<LocalAddresses> {
+    const EXAMPLE: &str = r#"write ["10.2.0.250"]: addresses of this director and of nobody else"#;
+    let addresses = kinds::texts(value)?
+        .iter()
+        .map(|text| {
+            text.parse::<Addr>()
+                .map_err(|_| Fault::new(format!("has `{text}`, which is no address")).help(EXAMPLE))
+        })
+        .collect::<Read<Vec<Addr>>>()?;
+    LocalAddresses::new(&addresses)
+        .map_err(|why| Fault::new(format!("has too many: {why}")).help("leave some out"))
+}
+
+/// `"drain"`, `"drain 30s"`, `"reset"`, `"reschedule"`.
+pub(super) fn on_removal(value: &DeValue<'_>) -> Read<OnRemoval> {
+    let text = kinds::text(value)?;
+    if let Some(time) = text.strip_prefix("drain ") {
+        let time = DeValue::String(time.trim().into());
+        let read = kinds::duration(1, OnRemoval::MAX_DRAIN);
+        let seconds = match text.parse() {
+            Ok(OnRemoval::DrainFor(seconds)) => seconds,
+            _ => read(&time)?,
+        };
+        return Ok(OnRemoval::DrainFor(seconds));
+    }
+    text.parse().map_err(|_| {
+        Fault::new(format!("is `{text}`, which does not exist"))
+            .help(r#"there are "drain", "drain 30s", "reset" and "reschedule""#)
+    })
 }
 
 /// `"ipip"`, `{ type = "gre", checksum = "full" }`, `{ type = "gue", port = 6080 }`.

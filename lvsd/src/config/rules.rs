@@ -1,7 +1,7 @@
 //! The tables `[[service]]` and `[[service.destination]]`, and what fits together.
 
 use super::Rule;
-use super::forms::{persistence, server, tunnel};
+use super::forms::{local_addresses, on_removal, persistence, server, tunnel};
 use super::kinds;
 use super::reader::{At, Fault, Section};
 use lvs_api::{Destination, Method, Persistence, Service, flags, key};
@@ -26,6 +26,7 @@ const METHODS: &[(&str, Method)] = &[
     ("nat", Method::Nat),
     ("dr", Method::Dr),
     ("tun", Method::Tun),
+    ("fullnat", Method::FullNat),
 ];
 
 pub(super) fn rules(top: &mut Section<'_>) -> Vec<Rule> {
@@ -90,6 +91,9 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
     let persistence = section.value("persistence", persistence);
     let engine = section.value("persistence_engine", kinds::one_of(ENGINES));
     let one_packet = section.value("one_packet", kinds::switch);
+    let local = section.value("local", local_addresses);
+    let toa = section.value("toa", kinds::switch);
+    let on_removal = section.value("on_removal", on_removal);
     let destinations = section.sections("destination", "[[service.destination]]");
 
     let service = listen.as_ref().map(|listen| Service {
@@ -97,6 +101,10 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
         persistence: persistence.as_ref().map(|at| at.value),
         one_packet: one_packet.as_ref().is_some_and(|at| at.value),
         engine: engine.as_ref().map(|at| at.value.to_string()),
+        // Said or not, the file's word is the whole: a reload goes back to it.
+        local: Some(local.as_ref().map(|at| at.value).unwrap_or_default()),
+        toa: Some(toa.as_ref().is_some_and(|at| at.value)),
+        on_removal: Some(on_removal.as_ref().map(|at| at.value).unwrap_or_default()),
         ..Service::new(listen.value, scheduler_name)
     });
     if let (Some(engine), Some(listen)) = (&engine, &listen) {
@@ -112,6 +120,7 @@ fn service(mut section: Section<'_>, earlier: &[Rule], trial: &Trial) -> Option<
         );
         if sound && let Some(fault) = trial.service(service) {
             let span = match &fault.message {
+                text if text.contains("local address") => local.map(|at| at.span),
                 text if text.starts_with("persist") => persistence.map(|at| at.span),
                 _ => None,
             };
@@ -220,13 +229,15 @@ fn destination(
     });
     let method = section.required(
         "method",
-        r#"method = "nat", "dr" or "tun""#,
+        r#"method = "nat", "dr", "tun" or "fullnat""#,
         kinds::one_of(METHODS),
     );
     let weight = section.value("weight", kinds::number32(0, MAX_WEIGHT));
     let upper = section.value("upper_threshold", kinds::number32(0, MAX_WEIGHT));
     let lower = section.value("lower_threshold", kinds::number32(0, MAX_WEIGHT));
     let tunnel = section.value("tunnel", tunnel);
+    let local = section.value("local", local_addresses);
+    let on_removal = section.value("on_removal", on_removal);
 
     let mut sound = match (&address, service) {
         (Some(address), Some(service)) => {
@@ -254,6 +265,7 @@ fn destination(
     // Where the director's refusal points: at what is most particular.
     let span = [
         tunnel.as_ref().map(|at| &at.span),
+        local.as_ref().map(|at| &at.span),
         method.as_ref().map(|at| &at.span),
     ];
     let span = span.into_iter().flatten().next().cloned();
@@ -263,6 +275,8 @@ fn destination(
             upper_threshold: upper.map_or(0, |at| at.value),
             lower_threshold: lower.map_or(0, |at| at.value),
             tunnel: tunnel.map(|at| at.value).unwrap_or_default(),
+            local: Some(local.as_ref().map(|at| at.value).unwrap_or_default()),
+            on_removal: on_removal.map(|at| at.value),
             ..Destination::new(address.value, method.value)
         }),
         _ => None,
@@ -311,12 +325,12 @@ fn check_destination(
         report(fault.help("only a tunnel can join them"));
     }
     if let ServiceKey::Endpoint { vip, .. } = service
-        && method.value != Method::Nat
+        && !matches!(method.value, Method::Nat | Method::FullNat)
         && found.port != vip.port
     {
         let right = Endpoint::new(found.addr, vip.port);
         let fault = Fault::new(format!(
-            "the port {} differs from the service's, and only `nat` can change ports",
+            "the port {} differs from the service's, and only `nat` and `fullnat` change ports",
             found.port
         ));
         report(fault.help(format!(r#"write "{right}", or say method = "nat""#)));

@@ -86,16 +86,50 @@ impl Rules {
         self
     }
 
+    /// An edit with what it does not say, as it is now: the words of ipvsadm know nothing of it.
+    fn filled<'a>(&self, operation: &'a Operation) -> Cow<'a, Operation> {
+        match operation {
+            Operation::EditService { config } => {
+                let Some(running) = self.director.service(&config.key) else {
+                    return Cow::Borrowed(operation);
+                };
+                let mut config = config.clone();
+                config.local.get_or_insert(running.local);
+                config.toa.get_or_insert(running.tell_client);
+                config.on_removal.get_or_insert(running.on_removal);
+                Cow::Owned(Operation::EditService { config })
+            }
+            Operation::EditDestination { service, config } => {
+                let running = self.director.service(service);
+                let mut destinations = running.iter().flat_map(|found| &found.destinations);
+                let Some(running) =
+                    destinations.find(|found| found.spec.endpoint == config.address)
+                else {
+                    return Cow::Borrowed(operation);
+                };
+                let mut config = config.clone();
+                config.local.get_or_insert(running.spec.local);
+                config.on_removal = config.on_removal.or(running.spec.on_removal);
+                Cow::Owned(Operation::EditDestination {
+                    service: *service,
+                    config,
+                })
+            }
+            _ => Cow::Borrowed(operation),
+        }
+    }
+
     fn perform(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
         // Held to the end: what is started in one transaction is not seen by another before.
         let mut book = self.sync.as_ref().map(Mutex::lock);
         let mut sync = book.as_deref().cloned();
+        let operations: Vec<_> = operations.iter().map(|one| self.filled(one)).collect();
         let mut rules = Vec::with_capacity(operations.len());
         // The place of each rule operation in the caller's list.
         let mut places = Vec::with_capacity(operations.len());
         for (place, operation) in operations.iter().enumerate() {
             let refused = |refusal| (place, refusal);
-            match operation {
+            match &**operation {
                 Operation::StartDaemon { config } => match &mut sync {
                     Some(_) if self.has_mixed_families() => {
                         return Err(refused(mixed_families()));
@@ -130,7 +164,7 @@ impl Rules {
         if let (Some(book), Some(sync)) = (&mut book, sync) {
             **book = sync;
         }
-        for operation in operations {
+        for operation in &operations {
             self.set(operation);
         }
         if !rules.is_empty() {
@@ -289,7 +323,7 @@ impl Backend for Rules {
                     client: found.client,
                     virtual_: found.virtual_endpoint,
                     destination: found.destination,
-                    local: None,
+                    local: found.local,
                     method: found.method.into(),
                     state: Cow::Borrowed(found.state_name()),
                     expires: found.expires,
@@ -357,6 +391,9 @@ fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
         persistence: service.persistence,
         one_packet: service.one_packet,
         engine: service.engine,
+        local: service.local,
+        tell_client: service.tell_client,
+        on_removal: service.on_removal,
     };
     let destinations = service.destinations.iter().map(|found| DestinationStatus {
         config: Destination::from(&found.spec),

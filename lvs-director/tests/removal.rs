@@ -1,0 +1,202 @@
+//! What becomes of connections when their destination is removed or its weight set to 0: each of the
+//! operator's choices, on the very next packet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+
+mod common;
+
+use common::{CLIENTS, SERVERS, Site, endpoint, service, tcp};
+use lvs_core::{
+    DestinationSpec, DropReason, ForwardMethod, OnRemoval, Persistence, Protocol, ServiceKey,
+    ServiceSpec,
+};
+use lvs_director::Verdict;
+use lvs_packet::TcpFlags;
+
+const ACK: TcpFlags = TcpFlags::ACK;
+const SYN: TcpFlags = TcpFlags::SYN;
+const VIP: &str = "10.0.0.1:80";
+const CLIENT: &str = "10.1.0.5:40000";
+const LEFT: Verdict = Verdict::Answer(Some(DropReason::DestinationLeft));
+
+/// How a destination leaves.
+#[derive(Clone, Copy, Debug)]
+enum Leave {
+    Deleted,
+    Quiesced,
+}
+
+const BOTH: [Leave; 2] = [Leave::Deleted, Leave::Quiesced];
+
+/// A site with a connection to 10.2.0.1, which then leaves; 10.2.0.2 takes its place.
+fn left(protocol: Protocol, policy: OnRemoval, leave: Leave) -> (Site, ServiceKey) {
+    let mut site = Site::new();
+    let key = service(protocol, VIP);
+    let spec = ServiceSpec {
+        on_removal: policy,
+        ..ServiceSpec::new(key, "rr")
+    };
+    site.director.add_service(&spec).unwrap();
+    let first = DestinationSpec::new(endpoint("10.2.0.1:80"), ForwardMethod::Masquerade);
+    let second = DestinationSpec::new(endpoint("10.2.0.2:80"), ForwardMethod::Masquerade);
+    site.director.add_destination(&key, &first).unwrap();
+    site.wait(1);
+    if protocol == Protocol::Tcp {
+        site.tcp(CLIENT, VIP, SYN);
+        site.tcp("10.2.0.1:80", CLIENT, SYN | ACK);
+        site.tcp(CLIENT, VIP, ACK);
+    } else {
+        site.udp(CLIENT, VIP, b"");
+    }
+    site.director.add_destination(&key, &second).unwrap();
+    match leave {
+        Leave::Deleted => site
+            .director
+            .delete_destination(&key, first.endpoint)
+            .unwrap(),
+        Leave::Quiesced => {
+            let quiesced = DestinationSpec { weight: 0, ..first };
+            site.director.edit_destination(&key, &quiesced).unwrap();
+        }
+    }
+    (site, key)
+}
+
+fn served_by(site: &mut Site, bytes: &[u8]) -> String {
+    let out = site.send(bytes);
+    assert_eq!(out.verdict, Verdict::Forward(SERVERS));
+    out.packet().flow.dst.to_string()
+}
+
+fn data() -> Vec<u8> {
+    tcp(CLIENT, VIP, ACK, b"more")
+}
+
+#[test]
+fn drain_is_what_ipvs_does() {
+    let (mut site, _) = left(Protocol::Tcp, OnRemoval::Drain, Leave::Quiesced);
+    assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+    let (mut site, _) = left(Protocol::Tcp, OnRemoval::Drain, Leave::Deleted);
+    assert_eq!(
+        site.send(&data()).verdict,
+        Verdict::Drop(DropReason::DestinationGone)
+    );
+}
+
+#[test]
+fn a_drain_with_a_deadline_serves_until_then_and_resets_after() {
+    for leave in BOTH {
+        let (mut site, _) = left(Protocol::Tcp, OnRemoval::DrainFor(30), leave);
+        site.wait(29);
+        assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+        let reply = site.send(&tcp("10.2.0.1:80", CLIENT, ACK, b"data"));
+        assert_eq!(reply.verdict, Verdict::Forward(CLIENTS), "{leave:?}");
+        site.wait(2);
+        let out = site.send(&data());
+        assert_eq!(out.verdict, LEFT);
+        assert_eq!(out.flow(), format!("{VIP} > {CLIENT}"));
+        assert!(out.packet().tcp_flags.contains(TcpFlags::RST));
+    }
+}
+
+#[test]
+fn a_reset_tells_whoever_sends() {
+    for leave in BOTH {
+        let (mut site, key) = left(Protocol::Tcp, OnRemoval::Reset, leave);
+        let to_client = site.send(&data());
+        assert_eq!(to_client.verdict, LEFT);
+        assert!(to_client.packet().tcp_flags.contains(TcpFlags::RST));
+        let to_server = site.send(&tcp("10.2.0.1:80", CLIENT, ACK, b"data"));
+        assert_eq!(to_server.verdict, LEFT);
+        assert_eq!(to_server.flow(), format!("{CLIENT} > 10.2.0.1:80"));
+        assert!(to_server.packet().tcp_flags.contains(TcpFlags::RST));
+        // It is closed, and soon gone. A new connection is another server's.
+        site.wait(12);
+        assert!(
+            site.counts(&key)
+                .iter()
+                .all(|(_, active, inactive)| active + inactive == 0)
+        );
+        assert_eq!(
+            served_by(&mut site, &tcp(CLIENT, VIP, SYN, b"")),
+            "10.2.0.2:80"
+        );
+    }
+}
+
+#[test]
+fn udp_is_reset_by_an_icmp_error() {
+    let (mut site, _) = left(Protocol::Udp, OnRemoval::Reset, Leave::Deleted);
+    let out = site.udp(CLIENT, VIP, b"more");
+    assert_eq!(out.verdict, LEFT);
+    assert_eq!(out.packet().flow.dst.addr, endpoint(CLIENT).addr);
+}
+
+#[test]
+fn what_can_be_rescheduled_is_with_the_packet_that_finds_out() {
+    for leave in BOTH {
+        let (mut site, _) = left(Protocol::Udp, OnRemoval::Reschedule, leave);
+        assert_eq!(
+            served_by(&mut site, &common::udp(CLIENT, VIP, b"more")),
+            "10.2.0.2:80"
+        );
+        let (mut site, _) = left(Protocol::Tcp, OnRemoval::Reschedule, leave);
+        assert_eq!(
+            served_by(&mut site, &tcp(CLIENT, VIP, SYN, b"")),
+            "10.2.0.2:80"
+        );
+        let (mut site, _) = left(Protocol::Tcp, OnRemoval::Reschedule, leave);
+        assert_eq!(site.send(&data()).verdict, LEFT);
+    }
+}
+
+/// A client that persistence keeps with its server goes to another one too.
+#[test]
+fn persistence_does_not_hold_a_client_that_is_rescheduled() {
+    let (mut site, key) = left(Protocol::Udp, OnRemoval::Reschedule, Leave::Quiesced);
+    let persistent = ServiceSpec {
+        on_removal: OnRemoval::Reschedule,
+        persistence: Some(Persistence {
+            timeout: 300,
+            netmask: u32::MAX,
+        }),
+        ..ServiceSpec::new(key, "rr")
+    };
+    site.director.edit_service(&persistent).unwrap();
+    let third = DestinationSpec::new(endpoint("10.2.0.3:80"), ForwardMethod::Masquerade);
+    let other = "10.1.0.9:40000";
+    let before = served_by(&mut site, &common::udp(other, VIP, b""));
+    assert_eq!(before, "10.2.0.2:80");
+    site.director.add_destination(&key, &third).unwrap();
+    let quiesced = DestinationSpec {
+        weight: 0,
+        ..DestinationSpec::new(endpoint("10.2.0.2:80"), ForwardMethod::Masquerade)
+    };
+    site.director.edit_destination(&key, &quiesced).unwrap();
+    assert_eq!(
+        served_by(&mut site, &common::udp(other, VIP, b"")),
+        "10.2.0.3:80"
+    );
+}
+
+/// A destination's own word counts more than its service's, and a weight above 0 takes it back.
+#[test]
+fn a_destination_has_the_last_word_and_may_come_back() {
+    let (mut site, key) = left(Protocol::Tcp, OnRemoval::Drain, Leave::Quiesced);
+    let mut spec = DestinationSpec {
+        weight: 0,
+        on_removal: Some(OnRemoval::Reset),
+        ..DestinationSpec::new(endpoint("10.2.0.1:80"), ForwardMethod::Masquerade)
+    };
+    site.director.edit_destination(&key, &spec).unwrap();
+    spec.weight = 1;
+    site.director.edit_destination(&key, &spec).unwrap();
+    assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+    spec.weight = 0;
+    site.director.edit_destination(&key, &spec).unwrap();
+    assert_eq!(site.send(&data()).verdict, LEFT);
+}
