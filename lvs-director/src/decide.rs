@@ -7,6 +7,7 @@ use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::locals::Cursor;
+use crate::resets::Resets;
 use crate::route::{Routes, Way};
 use crate::rules::{Destination, Rules};
 use crate::settings::{Setting, Settings};
@@ -36,6 +37,7 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) fragments: &'a mut Fragments,
     pub(crate) identification: &'a mut Identification,
     pub(crate) cursor: &'a mut Cursor,
+    pub(crate) resets: &'a mut Resets,
     pub(crate) drops: Option<&'a Drops>,
     /// The connections that this batch has made, which its common lookup could not see.
     pub(crate) fresh: Fresh,

@@ -54,6 +54,7 @@ mod pieces;
 mod plan;
 mod released;
 mod removal;
+mod resets;
 mod route;
 mod rules;
 mod settings;

@@ -126,13 +126,17 @@ impl Sizes {
 
 impl Worker {
     /// The next of the frames that batches have set free, with its verdict: a fragment that had to wait
-    /// for others of its datagram ([`Verdict::Held`]). To be called after each batch until there is none,
+    /// for others of its datagram ([`Verdict::Held`]), or a reset for the other side of a connection that
+    /// a packet has found to be over. To be called after each batch until there is none,
     /// and now and then where no batches come.
     pub fn next_released<R: Routes>(
         &mut self,
         now: Tick,
         routes: &mut R,
     ) -> Option<(Frame<'_>, Verdict)> {
+        if !self.resets.is_empty() {
+            return self.resets.next();
+        }
         if self.released.leaving.is_none() && !self.fragments.has_news(now) {
             return None;
         }
@@ -156,6 +160,7 @@ impl Worker {
             fragments,
             identification,
             cursor,
+            resets,
             released,
             ..
         } = self;
@@ -183,7 +188,7 @@ impl Worker {
             let decider = decider(
                 (director, *number, rules, &guard),
                 (now, routes),
-                (limit, fragments, identification, cursor),
+                (limit, fragments, identification, cursor, resets),
             );
             let found = match whole {
                 Ok(Ok(whole)) => released.decide(decider, whole),

@@ -5,13 +5,15 @@
 //! reset, or is scheduled again. Never a search, and never a packet lost that could still be served.
 
 use crate::decide::{Decider, begins};
-use crate::route::Routes;
+use crate::resets::{Position, Reset};
+use crate::route::{Routes, Way};
 use crate::rules::Destination;
+use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, Direction};
-use lvs_core::{DropReason, OnRemoval, Tick};
+use lvs_core::{DropReason, ForwardMethod, OnRemoval, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
-use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
+use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, tunnel};
 
 /// A destination on its way out, whose operator wants something else than IPVS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
     }
 
-    /// Answers a packet with the end of its connection. The other side hears of it when it sends.
+    /// Answers a packet with the end of its connection; the other side of a TCP connection is told too.
     fn reset(
         &mut self,
         frame: &mut Frame<'_>,
@@ -118,9 +120,66 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if packet.tcp_flags.contains(TcpFlags::RST) {
             return Verdict::Drop(REASON);
         }
+        let at = Position::of(frame, packet);
         match answer::tcp_reset(frame, packet) {
-            Ok(()) => Verdict::Answer(Some(REASON)),
+            Ok(()) => {
+                if let Some(at) = at {
+                    self.reset_other_side(packet, conn, direction, destination, at);
+                }
+                Verdict::Answer(Some(REASON))
+            }
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+
+    /// Lets a RST go where the packet would have gone.
+    fn reset_other_side(
+        &mut self,
+        packet: &Packet,
+        conn: Conn<'g>,
+        direction: Direction,
+        destination: &Destination,
+        at: Position,
+    ) {
+        let method = conn.method();
+        let (from, to, through) = match (direction, method, conn.local()) {
+            (Direction::FromServer, ..) => {
+                let client = conn.client();
+                (conn.virtual_endpoint(), client, client.addr)
+            }
+            (_, ForwardMethod::Masquerade, _) => {
+                let server = conn.destination();
+                (conn.client(), server, server.addr)
+            }
+            (_, ForwardMethod::FullNat, Some(local)) => {
+                let server = conn.destination();
+                (local, server, server.addr)
+            }
+            (_, ForwardMethod::DirectRoute | ForwardMethod::Tunnel, _) => {
+                let server = conn.destination().addr;
+                (conn.client(), conn.virtual_endpoint(), server)
+            }
+            _ => return,
+        };
+        let Way::Forward(route) = self.routes.way(through) else {
+            return;
+        };
+        let outer = (method == ForwardMethod::Tunnel).then(|| Outer {
+            kind: destination.spec.tunnel,
+            source: route.source,
+            destination: through,
+            options: tunnel::Options {
+                ident: self.identification.next(),
+                copy_df: true,
+                source_port: tunnel::gue_source_port(&packet.flow, self.identification.key()),
+            },
+        });
+        self.resets.push(Reset {
+            hop: route.hop,
+            from,
+            to,
+            at,
+            outer,
+        });
     }
 }

@@ -12,6 +12,7 @@ use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::locals::Cursor;
 use crate::released::Released;
+use crate::resets::Resets;
 use crate::route::Routes;
 use crate::rules::Rules;
 use crate::tunnelled::Identification;
@@ -37,6 +38,7 @@ pub struct Worker {
     pub(crate) released: Released,
     pub(crate) identification: Identification,
     pub(crate) cursor: Cursor,
+    pub(crate) resets: Resets,
     /// What the batch at hand was parsed to; kept here so that no batch has to clear it first.
     packets: [Option<Packet>; BATCH],
     flows: [Flow; BATCH],
@@ -75,6 +77,7 @@ impl Worker {
             released: Released::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             cursor: Cursor::new(number),
+            resets: Resets::default(),
             packets: [None; BATCH],
             flows: [Flow::NONE; BATCH],
         }
@@ -120,6 +123,7 @@ impl Worker {
             fragments,
             identification,
             cursor,
+            resets,
             packets,
             flows,
             ..
@@ -160,7 +164,7 @@ impl Worker {
         let mut decider = decider(
             (director, *number, rules, &guard),
             (now, routes),
-            (limit, fragments, identification, cursor),
+            (limit, fragments, identification, cursor, resets),
         );
         for (((frame, verdict), packet), hit) in frames
             .iter_mut()
@@ -191,11 +195,12 @@ impl Worker {
 pub(crate) fn decider<'a, 'g, R>(
     (director, worker, rules, guard): (&'a Director, usize, &'g Rules, &'g Guard<'g>),
     (now, routes): (Tick, &'a mut R),
-    (limit, fragments, identification, cursor): (
+    (limit, fragments, identification, cursor, resets): (
         &'a mut RateLimit,
         &'a mut Fragments,
         &'a mut Identification,
         &'a mut Cursor,
+        &'a mut Resets,
     ),
 ) -> Decider<'a, 'g, R> {
     Decider {
@@ -212,6 +217,7 @@ pub(crate) fn decider<'a, 'g, R>(
         fragments,
         identification,
         cursor,
+        resets,
         drops: director.drops.get(worker),
         fresh: Fresh::default(),
         largest_piece: None,

@@ -11,11 +11,11 @@ mod common;
 
 use common::{CLIENTS, SERVERS, Site, endpoint, service, tcp};
 use lvs_core::{
-    DestinationSpec, DropReason, ForwardMethod, OnRemoval, Persistence, Protocol, ServiceKey,
-    ServiceSpec,
+    DestinationSpec, DropReason, ForwardMethod, LocalAddresses, OnRemoval, Persistence, Protocol,
+    ServiceKey, ServiceSpec,
 };
 use lvs_director::Verdict;
-use lvs_packet::TcpFlags;
+use lvs_packet::{Frame, Offload, TcpFlags, checksum, parse};
 
 const ACK: TcpFlags = TcpFlags::ACK;
 const SYN: TcpFlags = TcpFlags::SYN;
@@ -124,6 +124,77 @@ fn a_reset_tells_whoever_sends() {
         assert_eq!(
             served_by(&mut site, &tcp(CLIENT, VIP, SYN, b"")),
             "10.2.0.2:80"
+        );
+    }
+}
+
+/// Both sides hear of the end at once, with the sequence numbers that each waits for.
+#[test]
+fn a_reset_goes_both_ways_whatever_the_method() {
+    const SERVER: &str = "10.2.0.1:80";
+    let methods = [
+        (ForwardMethod::Masquerade, format!("{CLIENT} > {SERVER}")),
+        (ForwardMethod::FullNat, format!("10.2.0.250:* > {SERVER}")),
+        (ForwardMethod::DirectRoute, format!("{CLIENT} > {VIP}")),
+        (ForwardMethod::Tunnel, format!("{CLIENT} > {VIP}")),
+    ];
+    for (method, expected) in methods {
+        let mut site = Site::new();
+        let key = service(Protocol::Tcp, VIP);
+        let local = LocalAddresses::new(&["10.2.0.250".parse().unwrap()]).unwrap();
+        let spec = ServiceSpec {
+            on_removal: OnRemoval::Reset,
+            local,
+            ..ServiceSpec::new(key, "rr")
+        };
+        site.director.add_service(&spec).unwrap();
+        let server = DestinationSpec::new(endpoint(SERVER), method);
+        site.director.add_destination(&key, &server).unwrap();
+        let syn = site.tcp(CLIENT, VIP, SYN);
+        let seen_as = syn.packet().flow.src.to_string();
+        if method.rewrites_replies() {
+            site.tcp(SERVER, &seen_as, SYN | ACK);
+        }
+        site.tcp(CLIENT, VIP, ACK);
+        site.director
+            .delete_destination(&key, server.endpoint)
+            .unwrap();
+
+        let sent = site.through(&data());
+        let [to_client, to_server] = &sent[..] else {
+            panic!("{method:?}: {} frames", sent.len());
+        };
+        assert_eq!(to_client.verdict, LEFT);
+        assert_eq!(to_client.flow(), format!("{VIP} > {CLIENT}"));
+        assert_eq!(to_server.verdict, Verdict::Forward(SERVERS));
+        let mut inner = to_server.bytes.clone();
+        if method == ForwardMethod::Tunnel {
+            // Behind the Ethernet header, an IPv4 one.
+            inner.drain(14..34);
+        }
+        let length = inner.len();
+        let frame = Frame::new(&mut inner, 0, length, Offload::default());
+        let packet = parse(&frame).unwrap();
+        let expected = expected.replace("10.2.0.250:*", &seen_as);
+        assert_eq!(
+            format!("{} > {}", packet.flow.src, packet.flow.dst),
+            expected
+        );
+        assert!(packet.tcp_flags.contains(TcpFlags::RST | ACK));
+        assert_eq!(checksum::verify(&frame, &packet), Some(true));
+        let numbers = |bytes: &[u8]| bytes[14 + 20 + 4..14 + 20 + 12].to_vec();
+        assert_eq!(numbers(frame.bytes()), numbers(&data()), "{method:?}");
+
+        if method.rewrites_replies() {
+            let sent = site.through(&tcp(SERVER, &seen_as, ACK, b"late"));
+            let flows: Vec<String> = sent.iter().map(common::Out::flow).collect();
+            let back = [format!("{seen_as} > {SERVER}"), format!("{VIP} > {CLIENT}")];
+            assert_eq!(flows, back, "{method:?}");
+        }
+        // A reset is not answered by another.
+        assert!(
+            site.through(&tcp(CLIENT, VIP, TcpFlags::RST, b""))
+                .is_empty()
         );
     }
 }
