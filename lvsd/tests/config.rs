@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use lvs_core::{LocalAddresses, OnRemoval};
 use lvsd::config::{Config, ConfigError};
 use lvsd::control::{Backend, Memory, reload};
 
@@ -67,6 +68,31 @@ fn marks_and_settings_are_read() {
     assert_eq!(reload::apply(&config, &memory).unwrap(), 0);
     assert_eq!(reload::apply(&Config::default(), &memory).unwrap(), 4);
     assert_eq!(memory.marks(), []);
+}
+
+#[test]
+fn fullnat_and_removal_are_read() {
+    let text = "[[service]]\nlisten = 'tcp://192.0.2.10:80'\nlocal = ['10.0.0.250', '10.0.0.251']\n\
+                toa = true\non_removal = 'drain 1m'\n[[service.destination]]\naddress = '10.0.0.2:8080'\n\
+                method = 'fullnat'\n[[service.destination]]\naddress = '10.0.0.3:8080'\nmethod = 'fullnat'\n\
+                local = ['10.0.0.252']\non_removal = 'reset'";
+    let config = Config::parse("t", text).unwrap();
+    let rule = config.services.first().unwrap();
+    let locals = |list: Option<LocalAddresses>| {
+        let list = list.unwrap_or_default();
+        let texts: Vec<String> = list.iter().map(|addr| addr.to_string()).collect();
+        texts.join(" ")
+    };
+    assert_eq!(locals(rule.service.local), "10.0.0.250 10.0.0.251");
+    assert_eq!(rule.service.toa, Some(true));
+    assert_eq!(rule.service.on_removal, Some(OnRemoval::DrainFor(60)));
+    let servers = rule.destinations.iter();
+    let servers: Vec<_> = servers.map(|d| (locals(d.local), d.on_removal)).collect();
+    let own = (String::from("10.0.0.252"), Some(OnRemoval::Reset));
+    assert_eq!(servers, [(String::new(), None), own]);
+    let memory = Memory::new();
+    assert_eq!(reload::apply(&config, &memory).unwrap(), 3);
+    assert_eq!(reload::apply(&config, &memory).unwrap(), 0);
 }
 
 #[test]
@@ -204,8 +230,8 @@ fn each_mistake_has_its_sentence_and_place() {
         ),
         (
             destination("address = '10.0.0.1'"),
-            "t:3:1: `method` is missing in [[service.destination]]; add method = \"nat\", \"dr\" \
-             or \"tun\"",
+            "t:3:1: `method` is missing in [[service.destination]]; add method = \"nat\", \"dr\", \
+             \"tun\" or \"fullnat\"",
         ),
         (
             destination("address = 'web1'\nmethod = 'dr'"),
@@ -223,6 +249,39 @@ fn each_mistake_has_its_sentence_and_place() {
         (
             destination("address = '10.0.0.1'\nmethod = 'dr'\ntunnel = 'gre'"),
             "t:6:10: `tunnel` is for the method `tun` only; remove it, or say method = \"tun\"",
+        ),
+        (
+            destination("address = '10.0.0.1'\nmethod = 'fullnat'"),
+            "t:5:10: destination 10.0.0.1:80 of service TCP  192.0.2.10:80 is reached by fullnat, \
+             which needs a local address: give one to the service or to the destination",
+        ),
+        (
+            destination("address = '10.0.0.1'\nmethod = 'nat'\nlocal = ['10.0.0.250']"),
+            "t:6:9: `local` is for the method `fullnat` only; remove it, or say method = \
+             \"fullnat\"",
+        ),
+        (
+            service("local = ['10.0.0.250', '10.0.0']"),
+            "t:3:9: `local` has `10.0.0`, which is no address; write ",
+        ),
+        (
+            service("local = ['fd00::250']"),
+            "t:3:9: local address fd00::250 of service TCP  192.0.2.10:80 is of the other address \
+             family; write one of the service's",
+        ),
+        (
+            service("local = ['192.0.2.10']"),
+            "t:3:9: local address 192.0.2.10 of service TCP  192.0.2.10:80 is a service's address \
+             too; give FULLNAT one of its own",
+        ),
+        (
+            service("on_removal = 'drop'"),
+            "t:3:14: `on_removal` is `drop`, which does not exist; there are \"drain\", \"drain \
+             30s\", \"reset\" and \"reschedule\"",
+        ),
+        (
+            service("on_removal = 'drain 40d'"),
+            "t:3:14: `on_removal` is out of range; it can be 1 to 2678400 seconds",
         ),
         (
             destination("address = '10.0.0.1'\nmethod = 'tun'\ntunnel = { type = 'gue' }"),

@@ -262,6 +262,16 @@ fn destination(
         );
         sound = false;
     }
+    if let (Some(local), Some(method)) = (&local, &method)
+        && method.value != Method::FullNat
+    {
+        let fault = Fault::new("`local` is for the method `fullnat` only");
+        section.fault(
+            &local.span,
+            fault.help(r#"remove it, or say method = "fullnat""#),
+        );
+        sound = false;
+    }
     // Where the director's refusal points: at what is most particular.
     let span = [
         tunnel.as_ref().map(|at| &at.span),
