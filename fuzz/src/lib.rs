@@ -20,6 +20,7 @@
     reason = "a panic is how a target says that a promise is broken"
 )]
 
+mod command_line;
 mod conn;
 mod director;
 mod endpoint;
@@ -27,6 +28,7 @@ mod parse;
 mod rewrite;
 mod sched;
 
+pub use command_line::command_line;
 pub use conn::conn;
 pub use director::director;
 pub use endpoint::endpoint;
@@ -40,6 +42,7 @@ pub type Target = fn(&[u8]);
 /// Every target under the name of its program and its corpus.
 #[rustfmt::skip] // a line a target
 pub const TARGETS: &[(&str, Target)] = &[
+    ("command_line", command_line),
     ("conn", conn),
     ("director", director),
     ("endpoint", endpoint),

@@ -18,6 +18,7 @@
 //! | `GET /v1/marks`, `PUT /v1/marks` | list of [`MarkRule`], in order | the same |
 //! | `POST /v1/zero` (`?service=KEY`), `POST /v1/flush` | | empty |
 //! | `POST /v1/transaction` | [`Transaction`] | [`Report`] |
+//! | `GET /v1/openapi.json` | | the OpenAPI description of all this |
 //!
 //! A service is named by one word everywhere, in requests, listings and configuration files:
 //! `tcp://192.0.2.10:80`, `fwmark://7` ([`key`]). A refusal carries the kernel's errno and a

@@ -496,3 +496,75 @@ fn nobody_home_no_permission_somebody_else() {
         "{error}"
     );
 }
+
+/// Every path and method that is served is in the published description, and the other way round.
+#[test]
+fn the_description_is_that_of_what_is_served() {
+    let server = Server::start(SHORT);
+    let answer = server.request("GET /v1/openapi.json", "");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let description: serde_json::Value = serde_json::from_str(body).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    let routes = include_str!("../src/control/routes.rs");
+    let served = routes.matches(".route(\"").count();
+    assert_eq!(paths.len(), served);
+    for (path, methods) in paths {
+        assert!(routes.contains(&format!(".route(\"{path}\"")), "{path}");
+        for method in ["get", "put", "post", "delete"] {
+            let line = format!("{} {path}", method.to_uppercase());
+            let refused = server.request(&line, "?").starts_with("HTTP/1.1 405");
+            assert_eq!(refused, methods.get(method).is_none(), "{line}");
+        }
+    }
+    // Every reference leads somewhere.
+    let text = description.to_string();
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        let schema = &description["components"]["schemas"][name];
+        assert!(schema.is_object(), "{name}");
+    }
+}
+
+/// A thousand clients that hold on and say nothing keep nobody out for longer than the time that
+/// silence is given, and change nothing.
+#[test]
+fn a_thousand_clients_are_outlasted() {
+    let server = Server::start(Limits {
+        clients: 64,
+        ..SHORT
+    });
+    server.client().apply(add("tcp://192.0.2.1:80")).unwrap();
+    let half = b"POST /v1/transaction HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{";
+    let mut crowd = Vec::new();
+    for i in 0..1000 {
+        let socket = without_waiting(&server.socket);
+        let Some(mut stream) = socket else { continue };
+        if i % 2 == 0 {
+            let _ = stream.write_all(half);
+        }
+        crowd.push(stream);
+    }
+    // The queue of the kernel is shorter than a thousand: those beyond it are told at once.
+    assert!(crowd.len() > 64, "{}", crowd.len());
+    drop(crowd.split_off(crowd.len() / 2));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Client::connect(&server.socket).and_then(|mut client| client.services(None)) {
+            Ok(services) => {
+                assert_eq!(services.len(), 1);
+                break;
+            }
+            Err(why) => assert!(Instant::now() < deadline, "{why}"),
+        }
+    }
+}
+
+/// A stream, or `None` if the queue is full: connecting would wait for a place in it.
+fn without_waiting(path: &std::path::Path) -> Option<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).ok()?;
+    Some(UnixStream::from(socket))
+}

@@ -40,6 +40,7 @@ pub(super) fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
         .route("/v1/zero", post(zero))
         .route("/v1/flush", post(flush))
         .route("/v1/transaction", post(transaction))
+        .route("/v1/openapi.json", get(openapi))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(body))
@@ -86,6 +87,14 @@ async fn within(
         .headers_mut()
         .insert(VERSION_HEADER, HeaderValue::from_static("1"));
     response
+}
+
+/// The description of this protocol for other programs.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
+async fn openapi() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, OPENAPI).into_response()
 }
 
 async fn info(State(backend): Shared) -> Response {

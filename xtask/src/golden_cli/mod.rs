@@ -58,8 +58,7 @@ fn replay(programs: &Programs, session: &Session) -> Result<(u64, u64), String> 
     }
     if session.left_out > 0 {
         println!(
-            "left out {}: {} commands after a remark about packets; `cargo test -p lvsadm --test \
-             live` sends some",
+            "left out {}: {} commands after a remark about packets, which are not sent here",
             session.name, session.left_out
         );
     }

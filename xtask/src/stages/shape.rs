@@ -118,7 +118,7 @@ const ROOMS: &[Room] = &[
         ],
         None,
     ),
-    room("xtask", &[], Some(&["serde_json"])),
+    room("xtask", &[], Some(&["serde_json", "tempfile"])),
 ];
 
 fn arrows(desk: &mut Desk<'_>) -> Result<Answer, String> {
