@@ -1,11 +1,12 @@
 //! A connection as a worker holds it for the length of a batch.
 
 use crate::entry::{
-    CHAIN, CLOSED, Entry, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, STATE, TELL,
-    TEMPLATE, UNLINKED, VERSION, VERSION_AT,
+    CHAIN, CLOSED, Entry, HELPED, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED,
+    STATE, TELL, TEMPLATE, UNLINKED, VERSION, VERSION_AT,
 };
 use crate::protocol::{Event, Side, next_state};
 use crate::raw::prefetch;
+use crate::sequence::Shift;
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
     fence,
@@ -96,6 +97,9 @@ pub struct NewConnection {
     /// not end before those that it controls (IPVS 2.4, rule 4). Of the present guard; one that is
     /// ending at this moment is left out.
     pub control: Option<ConnId>,
+    /// Whether somebody looks into what it carries, or it waits for its client's port; see
+    /// [`Conn::is_helped`]. Not with FULLNAT.
+    pub helped: bool,
     /// Ticks until it ends, unless a packet moves it on.
     pub timeout: u32,
     /// The present moment.
@@ -116,6 +120,7 @@ impl Default for NewConnection {
             tell: false,
             kind: ConnKind::Normal,
             control: None,
+            helped: false,
             timeout: timeouts::NEW,
             now: Tick::default(),
         }
@@ -291,6 +296,33 @@ impl<'g> Conn<'g> {
             ConnKind::OnePacket
         } else {
             ConnKind::Normal
+        }
+    }
+
+    /// Whether somebody looks into what it carries (FTP's commands), or it waits for its client's
+    /// port: its packets are not plain. Reads the second of its cache lines.
+    #[inline]
+    #[must_use]
+    pub fn is_helped(self) -> bool {
+        self.entry.cold.load(Relaxed) & HELPED != 0
+    }
+
+    /// How the numbers of what comes from this side are shifted; nothing for a connection that is
+    /// not helped.
+    #[must_use]
+    pub fn shift(self, from: Direction) -> Shift {
+        if self.is_helped() {
+            Shift::unpack(self.entry.shift(from as usize))
+        } else {
+            Shift::default()
+        }
+    }
+
+    /// Sets how they are shifted, of a connection that is helped. Of two workers that set it at once
+    /// one is lost: packets of one side come to one worker.
+    pub fn set_shift(self, from: Direction, shift: Shift) {
+        if self.is_helped() {
+            self.entry.set_shift(from as usize, shift.pack());
         }
     }
 

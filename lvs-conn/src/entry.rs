@@ -60,6 +60,9 @@ pub(crate) const WIDE_REPLY: u16 = 1 << 3;
 /// The server has not been told its client yet, or has not answered since (FULLNAT).
 pub(crate) const TELL: u16 = 1 << 4;
 
+/// Somebody looks into what the connection carries, or it waits for its client's port.
+pub(crate) const HELPED: u16 = 1 << 5;
+
 /// A destination index that the first line has no room for.
 const FAR: u16 = u16::MAX;
 
@@ -331,6 +334,17 @@ impl Entry {
     #[inline]
     pub(crate) fn server(&self) -> Endpoint {
         Endpoint::new(load(&self.server), self.ports().field(SERVER_AT))
+    }
+
+    /// The shift of a stream's numbers: kept in the place of FULLNAT's own address, which has none.
+    pub(crate) fn shift(&self, place: usize) -> u64 {
+        self.local.get(place).map_or(0, |word| word.load(Relaxed))
+    }
+
+    pub(crate) fn set_shift(&self, place: usize, shift: u64) {
+        if let Some(word) = self.local.get(place) {
+            word.store(shift, Relaxed);
+        }
     }
 
     pub(crate) fn local(&self) -> Option<Endpoint> {

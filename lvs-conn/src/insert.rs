@@ -13,8 +13,8 @@
 
 use crate::conn::{Conn, ConnKind, NewConnection};
 use crate::entry::{
-    Entry, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL, TEMPLATE,
-    UNLINKED, WIDE_REPLY, WIDE_REQUEST,
+    Entry, HELPED, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL,
+    TEMPLATE, UNLINKED, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::handle::Local;
 use crate::index::{CROWD, Full, Key, Named};
@@ -225,7 +225,8 @@ fn prepare(entry: &Entry, identity: &Identity, new: &NewConnection, parent: u32)
         _ => 0,
     };
     let tell = if new.tell { TELL } else { 0 };
-    entry.cold.store(cold | tell, Relaxed);
+    let helped = if new.helped { HELPED } else { 0 };
+    entry.cold.store(cold | tell | helped, Relaxed);
     entry.mark.store(new.mark, Relaxed);
     entry.children.store(0, Relaxed);
     entry.control.store(parent, Relaxed);

@@ -66,6 +66,7 @@ pub mod protocol;
 mod raw;
 pub mod relief;
 pub mod sctp_state;
+mod sequence;
 mod sync;
 mod table;
 pub mod tcp_state;
@@ -81,6 +82,7 @@ pub use hash::FlowHash;
 pub use insert::Prepared;
 pub use local_ports::LocalPorts;
 pub use protocol::{Event, Side, next_state};
+pub use sequence::Shift;
 pub use table::{
     Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
 };

@@ -7,9 +7,10 @@ use crate::verdict::Verdict;
 use lvs_conn::{Conn, Inserted, NewConnection};
 use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol, ServiceKey};
 use lvs_packet::answer::IcmpProblem;
-use lvs_packet::{Frame, Packet};
+use lvs_packet::{Frame, Kind, Packet};
 use lvs_sched::Request;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What is asked for: which service, by whom, and with which mark.
 #[derive(Clone, Copy)]
@@ -32,6 +33,12 @@ pub(crate) enum Begun<'g> {
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// A packet that belongs to no connection.
     pub(crate) fn begin(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        if self.waiting.load(Relaxed) != 0
+            && packet.kind == Kind::Tcp
+            && let Some(conn) = self.awaited(packet)
+        {
+            return self.request(frame, packet, conn);
+        }
         if let Some(verdict) = self.refuse_reply(frame, packet) {
             return verdict;
         }
@@ -137,6 +144,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             tell: local.is_some() && service.tell_client,
             mark,
             control: template.map(Conn::id),
+            helped: self.will_help(&flow, destination.spec.method),
             now: self.now,
             ..NewConnection::default()
         };

@@ -6,6 +6,7 @@
 use crate::checks::{check_address, check_destination, check_service, unknown_scheduler};
 use crate::director::{Control, Director};
 use crate::error::{ReplaceError, RuleError};
+use crate::helper::{Helper, Helpers};
 use crate::listing::total_of_service;
 use crate::marks::{MarkRule, Marks};
 use crate::plan;
@@ -114,6 +115,15 @@ impl Director {
     /// [`RuleError::MixedMark`]; the rules are as they were.
     pub fn set_marks(&self, rules: &[MarkRule]) -> Result<(), RuleError> {
         self.perform(&Operation::SetMarks(rules.to_vec()))
+    }
+
+    /// Has these look into the connections to their service ports from now on; FTP at port 21 unless
+    /// told otherwise. Connections that there are keep theirs by their port.
+    pub fn set_helpers(&self, helpers: &[(u16, Arc<dyn Helper>)]) {
+        let mut control = self.control.lock();
+        let mut rules = Rules::clone(&self.rules.load());
+        rules.helpers = Arc::new(Helpers::new(helpers));
+        self.publish(&mut control, rules);
     }
 
     /// The rules that give packets their marks.

@@ -17,10 +17,11 @@ use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
 use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
-use lvs_core::{DropReason, Family, ForwardMethod, Tick};
+use lvs_core::{Addr, DropReason, Family, ForwardMethod, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// What a decision needs beside the packet; lives as long as a batch.
 pub(crate) struct Decider<'a, 'g, R> {
@@ -31,6 +32,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) settings: &'a Settings,
     pub(crate) defence: &'a Defence,
     pub(crate) calls: &'a Calls,
+    /// How many connections wait for their client's port.
+    pub(crate) waiting: &'a AtomicU32,
     pub(crate) guard: &'g Guard<'g>,
     pub(crate) routes: &'a mut R,
     pub(crate) limit: &'a mut RateLimit,
@@ -186,6 +189,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
         }
         self.advance(packet, conn, Direction::FromClient, Some(destination));
+        let changed = self.helped(frame, packet, conn, Direction::FromClient);
+        let packet = changed.as_ref().unwrap_or(packet);
         let verdict = match conn.method() {
             ForwardMethod::FullNat => self.fullnat_request(frame, packet, conn),
             method => self.transmit(frame, packet, (conn.destination(), method), destination),
@@ -238,12 +243,16 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                     return verdict;
                 }
                 self.count_reply(packet, conn);
+                let changed = self.helped(frame, packet, conn, Direction::FromServer);
+                let packet = changed.as_ref().unwrap_or(packet);
                 lvs_packet::ttl::decrement(frame, packet);
                 self.rewrite_reply(frame, packet, conn);
                 self.leave_by(frame, packet, &route)
             }
             Way::Local => {
                 self.count_reply(packet, conn);
+                let changed = self.helped(frame, packet, conn, Direction::FromServer);
+                let packet = changed.as_ref().unwrap_or(packet);
                 self.rewrite_reply(frame, packet, conn);
                 Verdict::ToHost
             }
@@ -332,7 +341,19 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         problem: IcmpProblem,
         reason: Option<DropReason>,
     ) -> Verdict {
-        self.error_from(frame, packet, problem, packet.flow.dst.addr, reason)
+        let source = self.own_address(packet);
+        self.error_from(frame, packet, problem, source, reason)
+    }
+
+    /// Where an error about a packet to the director comes from: the address that it went to. With
+    /// IPv6 an address that the host takes without having it is not used (3.7).
+    fn own_address(&mut self, packet: &Packet) -> Addr {
+        let asked = packet.flow.dst.addr;
+        if asked.is_v4() || self.rules.is_vip(asked) || self.routes.has_address(asked) {
+            return asked;
+        }
+        let towards = packet.flow.src.addr;
+        self.routes.arrival_address(towards).unwrap_or(asked)
     }
 
     /// Turns the frame into an error of a router on its way.

@@ -48,6 +48,8 @@ pub struct Director {
     pub(crate) locals: Locals,
     /// The collector's clock, for edits, which have none.
     pub(crate) clock: AtomicU32,
+    /// Connections that helpers expect and whose client's port is not known.
+    pub(crate) waiting: AtomicU32,
     pub(crate) rules: Arc<ArcSwap<Rules>>,
     pub(crate) control: Mutex<Control>,
     pub(crate) drops: Box<[Drops]>,
@@ -107,6 +109,7 @@ impl Director {
             calls: Calls::default(),
             locals: Locals::default(),
             clock: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             sweep_asked: AtomicBool::new(false),
             sweep: AtomicUsize::new(NO_SWEEP),
             rules: Arc::new(ArcSwap::from_pointee(Rules::new())),

@@ -12,7 +12,8 @@
 //! - whole, with a TTL to spare, not longer than the MTU, with nothing left to the hardware;
 //! - the destination is in service and not about to leave; requests go by NAT, FULLNAT or direct
 //!   routing, replies come by NAT or FULLNAT, whose server knows its client;
-//! - the next hop is another host.
+//! - the next hop is another host;
+//! - nobody looks into what is said to the service's port ([`Helper`](crate::Helper)).
 
 use crate::decide::Decider;
 use crate::route::{Routes, Way};
@@ -38,7 +39,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let destination = self.rules.destination(conn.dest_index())?;
         let counters = destination.counters.of(self.worker)?;
         let in_service = destination.backend.is_available();
-        if !in_service || destination.leaving.is_some() || !is_plain(frame, packet) {
+        let leaving = destination.leaving.is_some();
+        if !in_service || leaving || !is_plain(frame, packet) || self.may_be_helped(conn) {
             return None;
         }
         let method = conn.method();

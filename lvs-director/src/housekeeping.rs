@@ -59,6 +59,9 @@ impl Director {
             self.locals.give_back(local, conn.destination().addr);
         }
         let destination = rules.destination_of(conn.dest());
+        if conn.client().port == 0 && conn.is_helped() {
+            self.waiting.fetch_sub(1, Relaxed);
+        }
         if conn.kind() == ConnKind::Template {
             if conn.mark() != 0 {
                 self.calls.forget(conn.mark());

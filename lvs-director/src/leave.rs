@@ -40,9 +40,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
     /// Whether a packet to this address may go there after all.
     fn may_bypass(&mut self, addr: Addr) -> bool {
+        // The kernel looks for its own addresses of IPv4 only.
         self.settings.is_on(Setting::CacheBypass)
             && addr.is_unicast()
-            && self.routes.way(addr) != Way::Local
+            && (!addr.is_v4() || self.routes.way(addr) != Way::Local)
     }
 
     /// A connection with nobody but the one whom it asked for.
@@ -95,7 +96,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     ) -> Verdict {
         let route = match self.routes.way(addr) {
             Way::Forward(route) => route,
-            Way::Local => return Verdict::ToHost,
+            Way::Local => return Verdict::Drop(DropReason::NoRoute),
             Way::Unreachable => {
                 let (problem, reason) = (IcmpProblem::HostUnreachable, DropReason::NoRoute);
                 return self.problem(frame, packet, problem, Some(reason));

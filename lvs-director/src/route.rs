@@ -34,6 +34,11 @@ pub trait Routes {
     /// `towards`: source of the errors that a router sends.
     fn arrival_address(&mut self, towards: Addr) -> Option<Addr>;
 
+    /// Whether the host was given this very address, and does not only take what goes to it.
+    fn has_address(&mut self, addr: Addr) -> bool {
+        self.way(addr) == Way::Local
+    }
+
     /// The name of the interface where the batch at hand came in, for the rules of marks; empty:
     /// not known.
     fn interface(&self) -> &str {

@@ -3,6 +3,7 @@
 //! The control plane clones the snapshot, edits the clone and publishes it; cloning shares all that
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
+use crate::helper::Helpers;
 use crate::locals::Local;
 use crate::marks::Marks;
 use crate::path_mtu::PathMtu;
@@ -165,6 +166,8 @@ pub(crate) struct Rules {
     servers: Shards<(Protocol, Endpoint), u32>,
     /// The endpoints of the destinations that translate, with the number of destinations at each.
     real: Shards<(Protocol, Endpoint), u32>,
+    /// Who looks into connections.
+    pub(crate) helpers: Arc<Helpers>,
     /// What gives packets their marks.
     pub(crate) marks: Arc<Marks>,
     /// The indexes of destinations behind tunnels, by their addresses.
@@ -191,6 +194,7 @@ impl Rules {
             locals: Shards::new(),
             servers: Shards::new(),
             real: Shards::new(),
+            helpers: Arc::default(),
             marks: Arc::default(),
             tunnels: Shards::new(),
             families: [0; 2],

@@ -211,6 +211,7 @@ pub(crate) fn decider<'a, 'g, R>(
         settings: &director.settings,
         defence: &director.defence,
         calls: &director.calls,
+        waiting: &director.waiting,
         guard,
         routes,
         limit,

@@ -8,6 +8,7 @@
 //!   nat, ttl, ethernet, tunnel, icmp   the frame goes on, rewritten in place
 //!   swift                              the same for plain packets, TTL and NAT at once
 //!   fullnat, toa, uoa                  both ends at once, and the client told to the server
+//!   stream                             text of a TCP stream replaced, its numbers shifted
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
 //!   segment                            a frame that stands for several packets, cut into them
 //!   fragment                           a packet that is too long, cut into pieces, and back
@@ -37,6 +38,7 @@ pub mod neighbour;
 mod packet;
 mod parse;
 pub mod segment;
+pub mod stream;
 pub mod swift;
 pub mod toa;
 pub mod ttl;

@@ -151,6 +151,10 @@ impl Routes for Ways<'_> {
         way
     }
 
+    fn has_address(&mut self, addr: Addr) -> bool {
+        self.snapshot.addresses().any(|found| found == addr)
+    }
+
     fn interface(&self) -> &str {
         self.snapshot
             .interface(self.arrival)

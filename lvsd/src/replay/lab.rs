@@ -49,6 +49,11 @@ fn place(addr: Addr) -> Place {
     }
 }
 
+/// Whether the host was given an address, as IPv6 asks: fd05::/64 it only takes.
+fn has(addr: Addr) -> bool {
+    place(addr) == Place::Host && addr.hi != 0xfd05 << 48
+}
+
 /// The host's own addresses, towards the clients and towards the servers.
 fn host_addresses(family: Family) -> [Addr; 2] {
     match family {
@@ -56,7 +61,7 @@ fn host_addresses(family: Family) -> [Addr; 2] {
             Addr::from_v4_octets([10, 9, 0, 1]),
             Addr::from_v4_octets([10, 2, 0, 254]),
         ],
-        Family::V6 => [0xfd09 << 48, 0xfd02 << 48].map(|hi| Addr { hi, lo: 0xfe }),
+        Family::V6 => [(0xfd09 << 48, 1), (0xfd02 << 48, 0xfe)].map(|(hi, lo)| Addr { hi, lo }),
     }
 }
 
@@ -74,6 +79,16 @@ impl Lab {
     /// Whether a client is there.
     pub(crate) fn is_client(addr: Addr) -> bool {
         place(addr) == Place::Clients
+    }
+
+    /// The address that the host's errors about packets of clients to an address of its own come
+    /// from: with IPv6 one that it was given.
+    pub(crate) fn answers_from(addr: Addr) -> Addr {
+        if has(addr) {
+            return addr;
+        }
+        let [clients, _] = host_addresses(addr.family());
+        clients
     }
 
     /// Whether the address is the host's own.
@@ -113,6 +128,10 @@ impl Routes for Lab {
             Side::Server => servers,
             Side::Client => clients,
         })
+    }
+
+    fn has_address(&mut self, addr: Addr) -> bool {
+        has(addr)
     }
 
     fn interface(&self) -> &str {

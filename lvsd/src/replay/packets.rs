@@ -3,11 +3,13 @@
 //! Flags and chunks by name in, a frame out; a frame in, `client tcp A:1>B:2 RA` out.
 
 use super::trace::Transport;
-use lvs_core::{Endpoint, Protocol};
+use lvs_core::Endpoint;
 use lvs_packet::{Frame, Kind, Offload, Packet, TcpFlags, build, parse};
 
 /// Bytes before a frame, as a ring leaves them: enough for an ICMP error or a tunnel.
 pub(crate) const HEADROOM: usize = 128;
+/// Bytes of an SCTP header.
+const SCTP_LEN: usize = 12;
 /// Bytes of headers and a chunk.
 const ROOM: usize = 256;
 
@@ -118,7 +120,6 @@ pub(crate) fn inside(frame: &Frame<'_>, packet: &Packet) -> Option<Packet> {
 /// A packet in the words of the recordings.
 pub(crate) fn describe(frame: &Frame<'_>, packet: &Packet) -> String {
     let flow = packet.flow;
-    let name = |protocol: Protocol| protocol.name().to_ascii_lowercase();
     match packet.kind {
         Kind::Tcp => {
             let letters: String = FLAGS
@@ -128,7 +129,15 @@ pub(crate) fn describe(frame: &Frame<'_>, packet: &Packet) -> String {
                 .collect();
             format!("tcp {}>{} {letters}", flow.src, flow.dst)
         }
-        Kind::Udp | Kind::Sctp => format!("{} {}>{}", name(flow.protocol), flow.src, flow.dst),
+        Kind::Udp => format!("udp {}>{}", flow.src, flow.dst),
+        Kind::Sctp => {
+            // The chunk itself, and not what the director takes it for.
+            let first = frame.bytes().get(usize::from(packet.l4) + SCTP_LEN);
+            let first = first.copied().unwrap_or_default();
+            let known = CHUNKS.iter().find(|(_, number)| *number == first);
+            let chunk = known.map_or_else(|| first.to_string(), |(name, _)| (*name).to_owned());
+            format!("sctp {}>{} {chunk}", flow.src, flow.dst)
+        }
         _ => {
             let at = usize::from(packet.l4);
             let byte = |place| frame.bytes().get(place).copied().unwrap_or_default();

@@ -41,6 +41,9 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Timers of 2 to 16 seconds are looked at every 64 ticks (IPVS 2.4).
+const STEP: u32 = 64;
+
 /// Plays a case.
 ///
 /// # Errors
@@ -79,7 +82,7 @@ struct Known {
     transport: Transport,
     client: Endpoint,
     vip: Endpoint,
-    /// Where its packets came out last.
+    /// Where its first packet came out.
     server: Option<Endpoint>,
 }
 
@@ -137,23 +140,27 @@ impl Player {
     /// A moment between two events, in which what has ended goes.
     fn moment(&mut self) {
         self.now = self.now + 1;
-        self.director.collect(self.now, usize::MAX);
+        self.end();
     }
 
-    /// Lets time pass. Connections end as late as in the kernel, where timers of 2 to 16 seconds
-    /// are looked at every 64 ticks (IPVS 2.4).
+    /// Lets time pass.
     fn pass(&mut self, ticks: u32) {
-        const STEP: u32 = 64;
         for _ in 0..ticks {
             self.now = self.now + 1;
             if self.now.0.is_multiple_of(STEP) {
-                self.director.collect(self.now, usize::MAX);
+                self.end();
             }
             if self.now.0.is_multiple_of(Tick::PER_SECOND) {
                 self.director.tick(self.now);
                 setup::defend(&self.director, self.now);
             }
         }
+    }
+
+    /// Ends connections whose time is over, as late as the kernel does.
+    fn end(&self) {
+        let looked_at = Tick(self.now.0 / STEP * STEP);
+        self.director.collect(looked_at, usize::MAX);
     }
 
     fn event(&mut self, event: &Event) -> (&'static str, Result<(), String>) {
@@ -179,7 +186,13 @@ impl Player {
                 };
                 self.known.insert(*id, known);
                 let payload = payload.as_deref().unwrap_or_default();
-                let came = self.request(*id, known, what.as_deref(), payload);
+                let came = self.request(known, what.as_deref(), payload);
+                // Its server stays who got the first packet, whoever gets others.
+                if let (Ok(Delivered::Server(server)), Some(known)) =
+                    (&came, self.known.get_mut(id))
+                {
+                    known.server = Some(*server);
+                }
                 let outcome = came.and_then(|came| match chosen {
                     Some(server) => expect_server(server, &came),
                     None => expect_words(reply, &came),
@@ -255,7 +268,7 @@ impl Player {
     ) -> Result<(Known, Delivered), String> {
         let known = *self.known.get(&id).ok_or("no such connection")?;
         let came = match from {
-            Side::Client => self.request(id, known, what, "")?,
+            Side::Client => self.request(known, what, "")?,
             Side::Server => {
                 let server = known.server.ok_or("the connection has no server")?;
                 let flow = (server, known.client);
@@ -267,16 +280,12 @@ impl Player {
 
     fn request(
         &mut self,
-        id: u64,
         known: Known,
         what: Option<&str>,
         payload: &str,
     ) -> Result<Delivered, String> {
         let flow = (known.client, known.vip);
         let came = self.send(known.transport, flow, what, payload, Side::Client)?;
-        if let (Delivered::Server(server), Some(known)) = (&came, self.known.get_mut(&id)) {
-            known.server = Some(*server);
-        }
         Ok(came)
     }
 
@@ -319,7 +328,7 @@ impl Player {
         let packet = packets::examine(frame)?;
         let flow = packet.flow;
         if Lab::is_host(flow.dst.addr) {
-            return match host::stack(frame, &packet, packet.flow.dst.addr) {
+            return match host::stack(frame, &packet, Lab::answers_from(flow.dst.addr)) {
                 Ok(true) if from == Side::Client => self.answered_by_the_host(frame),
                 Ok(true) => came_back(frame, from),
                 Ok(false) => Ok(Delivered::Nowhere("left to the host".to_owned())),
