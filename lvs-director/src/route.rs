@@ -45,6 +45,11 @@ pub trait Routes {
         ""
     }
 
+    /// Whether the batch at hand comes from the host itself, and not from an interface.
+    fn from_host(&self) -> bool {
+        false
+    }
+
     /// Whether the host takes a translated packet for an address of its own, and its answers come
     /// back through the director. Where they do not, NAT to the host itself is dropped.
     fn host_is_server(&self) -> bool {

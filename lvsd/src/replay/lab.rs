@@ -17,6 +17,8 @@ pub(crate) struct Lab {
     hops: Vec<Addr>,
     /// From where the batch at hand came.
     pub(crate) from: Side,
+    /// It came from the host itself.
+    pub(crate) from_host: bool,
 }
 
 /// Where an address is.
@@ -139,6 +141,10 @@ impl Routes for Lab {
             Side::Client => "d0",
             Side::Server => "d1",
         }
+    }
+
+    fn from_host(&self) -> bool {
+        self.from_host
     }
 
     fn host_is_server(&self) -> bool {

@@ -346,7 +346,10 @@ impl Player {
     }
 
     fn answered_by_the_host(&mut self, frame: &mut Frame<'_>) -> Result<Delivered, String> {
-        match self.decide(frame) {
+        self.lab.from_host = true;
+        let verdict = self.decide(frame);
+        self.lab.from_host = false;
+        match verdict {
             Verdict::Forward(_) | Verdict::Pass | Verdict::ToHost => came_back(frame, Side::Client),
             Verdict::Drop(reason) => Ok(Delivered::Nowhere(format!("dropped: {reason:?}"))),
             other => Err(format!("the host's answer became {other:?}")),
