@@ -213,7 +213,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             // itself may send such a reply.
             let vip = conn.virtual_endpoint().addr;
             if packet.family == Family::V4
-                && !self.routes.from_host()
+                && !self.routes.is_from_host()
                 && self.routes.way(vip) == Way::Local
             {
                 return Verdict::Pass;

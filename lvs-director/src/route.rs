@@ -46,7 +46,7 @@ pub trait Routes {
     }
 
     /// Whether the batch at hand comes from the host itself, and not from an interface.
-    fn from_host(&self) -> bool {
+    fn is_from_host(&self) -> bool {
         false
     }
 

@@ -143,7 +143,7 @@ impl Routes for Lab {
         }
     }
 
-    fn from_host(&self) -> bool {
+    fn is_from_host(&self) -> bool {
         self.from_host
     }
 
