@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 use crate::worker::{Worker, decider};
 use lvs_core::{DropReason, Family, Tick};
 use lvs_packet::fragment;
-use lvs_packet::{Frame, Offload, Packet, checksum, parse};
+use lvs_packet::{Frame, Offload, Packet, parse};
 
 /// Room before a frame for an ICMP error's or a tunnel's headers.
 const HEADROOM: usize = 128;
@@ -362,42 +362,11 @@ impl Released {
         let Some(piece) = piece else {
             return Ok(None);
         };
-        let mut piece = piece;
-        if leaving.packet.family == Family::V4 && leaving.packet.dont_fragment {
-            // It came in pieces that said so, and leaves in such.
-            keep_whole(&mut piece, usize::from(leaving.packet.l3));
-        }
         let found = Where::Out(piece.headroom(), piece.len());
         leaving.given += before - pieces.left();
         leaving.next += 1;
         let verdict = leaving.verdict;
         self.leaving = Some(leaving);
         Ok(Some((found, verdict)))
-    }
-}
-
-/// Sets DF in the IPv4 header at `l3`.
-fn keep_whole(frame: &mut Frame<'_>, l3: usize) {
-    const FLAGS: usize = 6;
-    const CHECKSUM: usize = 10;
-    const DONT_FRAGMENT: u16 = 0x4000;
-    let Some(header) = frame.bytes_mut().get_mut(l3..) else {
-        return;
-    };
-    let word = |header: &[u8], at: usize| {
-        header
-            .get(at..)
-            .and_then(|rest| rest.first_chunk().copied())
-    };
-    let (Some(flags), Some(sum)) = (word(header, FLAGS), word(header, CHECKSUM)) else {
-        return;
-    };
-    let old = u16::from_be_bytes(flags);
-    let new = old | DONT_FRAGMENT;
-    let sum = checksum::update(u16::from_be_bytes(sum), old, new);
-    for (at, value) in [(FLAGS, new), (CHECKSUM, sum)] {
-        if let Some(field) = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-            *field = value.to_be_bytes();
-        }
     }
 }
