@@ -24,14 +24,17 @@ const LONG: u32 = Tick::seconds(1000);
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A path that is removed in the end.
-struct Place(PathBuf, Option<MutexGuard<'static, ()>>);
+struct Place(
+    PathBuf,
+    #[expect(dead_code, reason = "held until the end")] MutexGuard<'static, ()>,
+);
 
 impl Place {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("lvs-conn-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self(path, Some(turn))
+        Self(path, turn)
     }
 }
 

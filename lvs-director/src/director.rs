@@ -162,7 +162,7 @@ impl Director {
         control.retired.push(old);
     }
 
-    pub(crate) fn sharded(&self) -> Arc<Sharded> {
-        Arc::new(Sharded::new(self.workers))
+    pub(crate) fn sharded(&self) -> Sharded {
+        Sharded::new(self.workers)
     }
 }

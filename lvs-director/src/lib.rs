@@ -36,6 +36,7 @@ mod cut;
 mod decide;
 mod defence;
 mod director;
+mod edit;
 mod error;
 mod established;
 mod fragments;

@@ -23,6 +23,9 @@ use std::sync::atomic::AtomicU32;
 /// Destinations are held in shared chunks of this many.
 const CHUNK: usize = 256;
 
+/// An array, so that a packet finds its destination without asking for a length.
+type Chunk = [Option<Arc<Destination>>; CHUNK];
+
 impl Kinds {
     const fn any(self) -> bool {
         self.all_ports > 0 || self.ftp > 0 || self.marks > 0
@@ -37,7 +40,7 @@ pub(crate) struct Destination {
     pub(crate) spec: DestinationSpec,
     /// Its load and weight, shared with the scheduler.
     pub(crate) backend: Arc<Backend>,
-    pub(crate) counters: Arc<Sharded>,
+    pub(crate) counters: Sharded,
     /// FULLNAT's ways to speak to it.
     pub(crate) locals: Arc<[Local]>,
     /// It is on its way out, and its connections with it.
@@ -157,7 +160,7 @@ impl Service {
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     services: Shards<ServiceKey, Arc<Service>>,
-    chunks: Vec<Arc<Vec<Option<Arc<Destination>>>>>,
+    chunks: Vec<Arc<Chunk>>,
     /// The addresses of services, with the number of services at each.
     vips: Shards<Addr, u32>,
     /// Local addresses of FULLNAT, with the number of destinations that each is for.
@@ -378,7 +381,7 @@ impl Rules {
     pub(crate) fn put_destination(&mut self, index: u32, destination: Option<Arc<Destination>>) {
         let index = index as usize;
         while self.chunks.len() <= index / CHUNK {
-            self.chunks.push(Arc::new(vec![None; CHUNK]));
+            self.chunks.push(Arc::new([const { None }; CHUNK]));
         }
         if let Some(chunk) = self.chunks.get_mut(index / CHUNK)
             && let Some(slot) = Arc::make_mut(chunk).get_mut(index % CHUNK)

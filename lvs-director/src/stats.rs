@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lvs_core::{Counters, DropReason, Rates};
+use std::sync::Arc;
 
 /// What one worker has counted of one object.
 #[derive(Debug, Default)]
@@ -64,9 +65,9 @@ impl Shard {
     }
 }
 
-/// The counters of one object, a shard a worker.
-#[derive(Debug)]
-pub(crate) struct Sharded(Box<[Shard]>);
+/// The counters of one object, a shard a worker; a clone is the same counters.
+#[derive(Debug, Clone)]
+pub(crate) struct Sharded(Arc<[Shard]>);
 
 impl Sharded {
     pub(crate) fn new(workers: usize) -> Self {
