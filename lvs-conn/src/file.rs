@@ -14,7 +14,6 @@
 //! index, with a new key; which entries are free; the collector's wheel. That takes about a
 //! tenth of a second for a million connections.
 
-use crate::conn::ConnKind;
 use crate::entry::{
     CLOSED, Entry, INVALID, LIVE, NIL, ONE_PACKET, QUEUED, RETIRED, SILENT, TEMPLATE, UNLINKED,
     VERSION,
@@ -22,6 +21,7 @@ use crate::entry::{
 use crate::hash::FlowHash;
 use crate::index::BUCKET_BYTES;
 use crate::mapping::{Mapping, Slab, Zero};
+use crate::new_connection::ConnKind;
 use crate::pool::BUNDLE;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 use crate::table::{MAX_CONNECTIONS, Table, TableConfig, TableError};

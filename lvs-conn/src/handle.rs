@@ -1,8 +1,8 @@
 //! A thread's way into the table: its handle, and the guard of a batch.
 
-use crate::conn::NewConnection;
 use crate::entry::{Entry, NIL};
 use crate::insert::Prepared;
+use crate::new_connection::NewConnection;
 use crate::pool::Stock;
 use crate::sync::Ordering::Relaxed;
 use crate::table::{Inserted, Table, TableFull};

@@ -11,13 +11,14 @@
 //! and are counted, so that lookups know that there are any. Whether such a key is the only one is
 //! decided in the turn of the client's home bucket all the same.
 
-use crate::conn::{Conn, ConnKind, NewConnection};
+use crate::conn::Conn;
 use crate::entry::{
     Entry, HELPED, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL,
     TEMPLATE, UNLINKED, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::handle::Local;
 use crate::index::{CROWD, Full, Key, Named};
+use crate::new_connection::{ConnKind, NewConnection};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 use crate::table::{Inserted, Keys, Table, TableFull};
 

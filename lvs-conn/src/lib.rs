@@ -61,6 +61,7 @@ mod mapping;
     reason = "a test may fail"
 )]
 mod models;
+mod new_connection;
 mod pool;
 pub mod protocol;
 mod raw;
@@ -73,14 +74,13 @@ pub mod tcp_state;
 pub mod timeouts;
 mod wheel;
 
-pub use conn::{
-    Activity, Conn, ConnId, ConnKind, DestinationId, Direction, Hit, NewConnection, Transition,
-};
+pub use conn::{Activity, Conn, ConnId, DestinationId, Direction, Hit, Transition};
 pub use file::{Attached, FileError};
 pub use handle::{Guard, Handle};
 pub use hash::FlowHash;
 pub use insert::Prepared;
 pub use local_ports::LocalPorts;
+pub use new_connection::{ConnKind, NewConnection};
 pub use protocol::{Event, Side, next_state};
 pub use sequence::Shift;
 pub use table::{

@@ -8,10 +8,11 @@
 //! fences and the collector's lock; what it cannot see is the length of a wait, and orders that a
 //! processor may take but loom's C11 model of relaxed values does not.
 
-use crate::conn::{Conn, Direction, NewConnection};
+use crate::conn::{Conn, Direction};
 use crate::entry::Entry;
 use crate::hash::FlowHash;
 use crate::mapping::Slab;
+use crate::new_connection::NewConnection;
 use crate::pool::{Pool, Stock};
 use crate::table::{Inserted, Table, TableConfig};
 use loom::thread;

@@ -19,8 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::conn::{Conn, ConnKind, DestinationId};
+use crate::conn::{Conn, DestinationId};
 use crate::handle::Handle;
+use crate::new_connection::ConnKind;
 use crate::table::Table;
 use lvs_core::state::{sctp, tcp, template};
 use lvs_core::{Endpoint, Protocol, Tick};
