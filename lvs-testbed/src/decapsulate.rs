@@ -5,7 +5,7 @@
 //! came. Outer fragments are counted, not joined. Never: anything to packets of other protocols.
 //!
 //! The kernel would answer an unknown protocol by an ICMP error; sockets that want those protocols
-//! and are never read keep it quiet.
+//! and take nothing keep it quiet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,14 +98,18 @@ impl Drop for Decapsulator {
     }
 }
 
-/// Raw sockets for every tunnel protocol and family, with the smallest buffers there are.
+/// Raw sockets for every tunnel protocol and family. A filter turns away what they get: a socket whose
+/// buffer is full counts as none, and then the kernel answers after all.
 fn listeners() -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     for domain in [Domain::IPV4, Domain::IPV6] {
         for protocol in [IPIP, IPV6] {
             let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(protocol))))
                 .map_err(Error::io("open a raw socket"))?;
-            let _ = socket.set_recv_buffer_size(1);
+            let nothing = [SockFilter::new(0x06, 0, 0, 0)];
+            socket
+                .attach_filter(&nothing)
+                .map_err(Error::io("filter a raw socket"))?;
             sockets.push(socket);
         }
     }

@@ -32,6 +32,15 @@ fn method(vip: Vip) -> Method {
     }
 }
 
+/// Says stop when it goes.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_dead_server_is_removed_and_the_others_carry_on() {
     networked(&[], || {
@@ -42,6 +51,8 @@ fn a_dead_server_is_removed_and_the_others_carry_on() {
             let to = vip.endpoint(false, WEB);
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
+                // Also when something below fails: the scope waits for all that it started.
+                let _end = SetOnDrop(&stop);
                 // Connections to each of the servers that stay, which must not break.
                 let mut lasting = Vec::new();
                 while lasting.len() < 2 {

@@ -101,10 +101,11 @@ impl Lab {
             let table = || std::fs::read_to_string("/proc/thread-self/net/tcp");
             self.server.run(table).unwrap().unwrap().contains(&listens)
         });
-        self.must(
-            &self.client,
-            &format!("timeout 20 nc -N {vip} {PORT} < {}", from.display()),
-        );
+        // Until the interfaces that have just come are in use the host refuses; then it must work.
+        let send = format!("timeout 20 nc -N {vip} {PORT} < {}", from.display());
+        wait_until("netcat connects", LIMIT, || {
+            self.shell(&self.client, &send).is_ok()
+        });
         assert!(listener.wait_timeout(LIMIT).unwrap().success());
         assert!(
             std::fs::read(&to).unwrap() == sent,
