@@ -257,7 +257,7 @@ impl<'g> Conn<'g> {
         }
     }
 
-    /// Its name, for [`NewConnection::control`].
+    /// Its name, for [`NewConnection::control`](crate::NewConnection::control).
     #[must_use]
     pub const fn id(self) -> ConnId {
         ConnId(self.index)

@@ -47,7 +47,7 @@ pub struct NewConnection {
     /// ending at this moment is left out.
     pub control: Option<ConnId>,
     /// Whether somebody looks into what it carries, or it waits for its client's port; see
-    /// [`Conn::is_helped`]. Not with FULLNAT.
+    /// [`Conn::is_helped`](crate::Conn::is_helped). Not with FULLNAT.
     pub helped: bool,
     /// Ticks until it ends, unless a packet moves it on.
     pub timeout: u32,

@@ -3,7 +3,7 @@
 //! In come rules, as `ipvsadm -S` writes them, and a capture for each side of the director; their
 //! timestamps are the clock. Out come the frames that the director sends, a capture a side, and, if
 //! asked for, what became of each packet. What a capture cannot say of the network around
-//! ([`Site`]) is given, or taken from what the captures show ([`infer`]). Never: a socket, a
+//! (`site`) is given, or taken from what the captures show (`infer`). Never: a socket, a
 //! privilege, a packet on any wire.
 //!
 //! ```no_run

@@ -3,8 +3,8 @@
 //! In comes a folder: an index ([`index::Scene`]) and pairs of captures. What came to the kernel's
 //! director in a scene goes to one of ours, in memory, in the same network and at the same moments;
 //! what ours sends has to be what the kernel sent, byte for byte, and in the end its connections
-//! those that the kernel had. The fields that the kernel draws are listed in [`compare`], what the
-//! recorder's captures show that was never on a wire in [`recorded`].
+//! those that the kernel had. The fields that the kernel draws are listed in `compare`, what the
+//! recorder's captures show that was never on a wire in `recorded`.
 
 mod compare;
 pub(crate) mod fields;
