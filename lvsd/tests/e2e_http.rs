@@ -13,11 +13,20 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{LIMIT, Nginx, Running, WEB, WEIGHTED, curl, every_way};
 use lvs_testbed::http::pattern;
 use lvs_testbed::test::networked;
 use lvs_testbed::{SiteConfig, TemporaryDirectory, Vip, program};
+
+/// One test at a time: shares are counted to the connection, and a machine that is busy with four other
+/// sites makes clients repeat themselves.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How many answers each server gave.
 fn shares(answers: &str) -> BTreeMap<String, u32> {
@@ -30,6 +39,7 @@ fn shares(answers: &str) -> BTreeMap<String, u32> {
 
 #[test]
 fn connections_are_shared_out_exactly() {
+    let _turn = turn();
     networked(&["nginx", "curl"], || {
         let running = Running::start(SiteConfig::default());
         let files = TemporaryDirectory::new().unwrap();
@@ -54,6 +64,7 @@ fn connections_are_shared_out_exactly() {
 
 #[test]
 fn a_connection_stays_with_its_server_for_a_thousand_requests() {
+    let _turn = turn();
     networked(&["nginx", "curl"], || {
         let running = Running::start(SiteConfig::default());
         let files = TemporaryDirectory::new().unwrap();
@@ -161,16 +172,19 @@ fn upload(running: &Running, vip: Vip, ipv6: bool, content: &[u8], what: &str) {
 
 #[test]
 fn bulk_arrives_whole_in_segmented_frames() {
+    let _turn = turn();
     networked(&["nginx", "curl"], || download_and_upload(1500, true));
 }
 
 #[test]
 fn bulk_arrives_whole_in_plain_frames() {
+    let _turn = turn();
     networked(&["nginx", "curl"], || download_and_upload(1500, false));
 }
 
 #[test]
 fn bulk_arrives_whole_in_jumbo_frames() {
+    let _turn = turn();
     networked(&["nginx", "curl"], || {
         download_and_upload(9000, true);
         download_and_upload(9000, false);
