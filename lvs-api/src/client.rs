@@ -16,6 +16,7 @@ use lvs_core::ServiceKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -39,10 +40,12 @@ pub enum ClientError {
         socket: PathBuf,
     },
     /// The socket is closed to this user.
-    #[error("no permission to use {} (you must be root)", .socket.display())]
+    #[error("no permission to use {}{} (you must be root)", .socket.display(), .whose)]
     PermissionDenied {
         /// The socket.
         socket: PathBuf,
+        /// Whose it is, as a clause; empty if that is not to be seen.
+        whose: String,
     },
     /// Whoever listens speaks another version of the protocol, or another protocol.
     #[error(
@@ -334,6 +337,7 @@ async fn open(socket: &Path) -> Result<SendRequest<Full<Bytes>>, ClientError> {
             },
             io::ErrorKind::PermissionDenied => ClientError::PermissionDenied {
                 socket: socket.to_owned(),
+                whose: whose(socket),
             },
             _ => broken(socket, &why),
         })?;
@@ -343,6 +347,19 @@ async fn open(socket: &Path) -> Result<SendRequest<Full<Bytes>>, ClientError> {
     // Its errors also reach whoever waits for an answer.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// Whom a socket belongs to, if this user may see it.
+fn whose(socket: &Path) -> String {
+    let Ok(found) = std::fs::metadata(socket) else {
+        return String::new();
+    };
+    format!(
+        ", which is of user {} and group {} with mode {:04o}",
+        found.uid(),
+        found.gid(),
+        found.mode() & 0o7777
+    )
 }
 
 async fn wait<F: Future>(socket: &Path, future: F) -> Result<F::Output, ClientError> {

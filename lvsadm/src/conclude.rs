@@ -6,6 +6,7 @@ use crate::errors::Failure;
 use crate::options::{COLUMNS, Command, Opt, PERMISSIONS, TUNNEL_PERMISSIONS, TUNNELS};
 use crate::request::{ListMode, Listing, Request};
 use crate::said::Said;
+use crate::values::number32;
 use lvs_api::{
     Destination, Method, Netmask, Operation, Persistence, Service, SyncRole, SyncStart, Timeouts,
     Tunnel, TunnelChecksum, flags,
@@ -147,6 +148,7 @@ impl Said {
             (Command::StopDaemon, _) => one(Operation::StopDaemon {
                 role: self.role.unwrap_or(SyncRole::Master),
             }),
+            (Command::Sysctl, _) => self.sysctl(),
             (Command::Save, _) => Ok(Request::Save {
                 numeric: self.has(Opt::Numeric),
             }),
@@ -181,9 +183,9 @@ impl Said {
             }),
             one_packet: self.has(Opt::Ops),
             engine: Some(self.engine.clone()).filter(|name| !name.is_empty()),
-            local: None,
-            toa: None,
-            on_removal: None,
+            local: self.local,
+            toa: self.toa,
+            on_removal: self.on_removal,
             ..Service::new(key, self.scheduler())
         })
     }
@@ -212,8 +214,13 @@ impl Said {
                 "Tunnel options conflict with forward method",
             ));
         }
+        if self.local.is_some_and(|local| !local.is_empty()) && method != Method::FullNat {
+            return Err(Failure::usage(
+                "The 'local' option of a real server is for the fullnat forwarding method",
+            ));
+        }
         if let ServiceKey::Endpoint { vip, .. } = service
-            && method != Method::Nat
+            && !matches!(method, Method::Nat | Method::FullNat)
         {
             address.port = vip.port;
         }
@@ -222,8 +229,8 @@ impl Said {
             upper_threshold: self.upper,
             lower_threshold: self.lower,
             tunnel: self.tunnel(),
-            local: None,
-            on_removal: None,
+            local: self.local,
+            on_removal: self.on_removal,
             ..Destination::new(address, method)
         })
     }
@@ -255,6 +262,32 @@ impl Said {
             group: self.group,
             port: self.port,
             ttl: self.ttl,
+        }
+    }
+
+    /// `NAME=VALUE` sets, `NAME` shows, nothing lists; with or without the kernel's `net.ipv4.vs.`.
+    fn sysctl(&self) -> Result<Request, Failure> {
+        let given = self.setting.as_deref().map(|text| {
+            let name = text.strip_prefix("net.ipv4.vs.");
+            name.unwrap_or(text)
+        });
+        match given.map(|text| text.split_once('=').ok_or(text)) {
+            None => Ok(Request::Settings {
+                only: None,
+                json: self.json,
+            }),
+            Some(Err(name)) => Ok(Request::Settings {
+                only: Some(name.to_owned()),
+                json: self.json,
+            }),
+            Some(Ok((name, text))) => {
+                let value = number32(text, 0, u32::MAX).ok_or_else(|| {
+                    Failure::usage(format!("invalid value `{text}' of the setting {name}"))
+                })?;
+                let name = name.to_owned();
+                let set = Operation::SetSysctl { name, value };
+                Ok(Request::Change(Box::new(set)))
+            }
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) enum Subject {
     Destination,
     /// A synchronisation daemon.
     Daemon,
+    /// A setting or a rule of marks, which ipvsadm has no text for.
+    Own,
 }
 
 impl Subject {
@@ -89,6 +91,7 @@ impl Subject {
             | Operation::EditDestination { .. }
             | Operation::DeleteDestination { .. } => Self::Destination,
             Operation::StartDaemon { .. } | Operation::StopDaemon { .. } => Self::Daemon,
+            Operation::SetSysctl { .. } | Operation::SetMarks { .. } => Self::Own,
             _ => Self::Service,
         }
     }
@@ -96,6 +99,9 @@ impl Subject {
 
 /// What is said about a refusal: ipvsadm's text; and what only this daemon cannot do is named.
 pub(crate) fn refusal_text(refusal: &Refusal, subject: Subject) -> String {
+    if subject == Subject::Own {
+        return refusal.message.clone();
+    }
     let text = kernel_text(refusal.errno, subject);
     match refusal.errno {
         Errno::NotAvailable | Errno::Failed => format!("{text}: {}", refusal.message),
@@ -106,12 +112,12 @@ pub(crate) fn refusal_text(refusal: &Refusal, subject: Subject) -> String {
 /// ipvsadm's text for an errno (IPVS 5.4).
 const fn kernel_text(errno: Errno, subject: Subject) -> &'static str {
     match (errno, subject) {
-        (Errno::Exists, Subject::Service) => "Service already exists",
+        (Errno::Exists, Subject::Service | Subject::Own) => "Service already exists",
         (Errno::Exists, Subject::Destination) => "Destination already exists",
         (Errno::Exists, Subject::Daemon) => "Daemon has already run",
         (Errno::NotFound, Subject::Destination) => "No such destination",
         (Errno::NotFound, _) => "Scheduler or persistence engine not found",
-        (Errno::NoService, Subject::Service) => "No such service",
+        (Errno::NoService, Subject::Service | Subject::Own) => "No such service",
         (Errno::NoService, Subject::Destination) => "Service not defined",
         (Errno::NoService, Subject::Daemon) => "No daemon is running",
         (Errno::Permission, _) => "Permission denied (you must be root)",

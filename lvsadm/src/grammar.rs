@@ -88,6 +88,7 @@ fn first(
             return Err(Failure::try_help(program));
         };
         let value = token.value.as_deref();
+        said.setting = token.value.clone().filter(|_| command == Command::Sysctl);
         said.role = match (command, value) {
             (Command::StartDaemon | Command::StopDaemon, Some("master")) => Some(SyncRole::Master),
             (Command::StartDaemon | Command::StopDaemon, Some("backup")) => Some(SyncRole::Backup),

@@ -3,7 +3,7 @@
 //! An argument vector and standard input in; text, messages and an exit status out ([`run`]).
 //! Everything that can be seen - words, messages, columns, exit codes - is ipvsadm's; what is done
 //! is asked of the daemon over its control socket. Options of our own are long ones that ipvsadm
-//! does not have: `--socket PATH`, `--json`, `--drops`, `--atomic`.
+//! does not have, such as `--socket PATH` and `--json`; [`manual`] has all of them.
 //!
 //! ```
 //! use lvsadm::{Surroundings, System, run};
@@ -26,6 +26,7 @@ mod conclude;
 mod errors;
 mod grammar;
 mod list;
+pub mod manual;
 mod names;
 mod options;
 mod request;
@@ -36,6 +37,7 @@ mod save;
 mod understand;
 mod usage;
 mod values;
+mod vocabulary;
 mod words;
 
 pub use names::{Names, System};

@@ -1,6 +1,7 @@
-//! The tables of ipvsadm's grammar: every word it knows, and which command takes which option.
+//! The tables of ipvsadm's grammar: what a word can mean, and which command takes which option.
 //!
-//! Data only; [`crate::words`] reads words by it, [`crate::grammar`] gives them their meaning.
+//! Data only; [`crate::vocabulary`] has the words themselves, [`crate::grammar`] gives them their
+//! meaning. What is not ipvsadm's stands at the end of each list.
 
 /// What a command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     StopDaemon,
     Help,
     Version,
+    /// Ours.
+    Sysctl,
 }
 
 impl Command {
@@ -43,6 +46,7 @@ impl Command {
             Self::StopDaemon => "stop-daemon",
             Self::Help => "help",
             Self::Version => "version",
+            Self::Sysctl => "sysctl",
         }
     }
 }
@@ -84,11 +88,15 @@ pub(crate) enum Opt {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    /// Ours, from here on.
+    Local,
+    Toa,
+    OnRemoval,
 }
 
 /// One column of the table of permissions, one letter a command, in the order of `COLUMNS`.
 /// `+` the option must be there, `x` it may, `1` it may but alone, ` ` it may not.
-pub(crate) const PERMISSIONS: [(Opt, &str, &str); 34] = [
+pub(crate) const PERMISSIONS: [(Opt, &str, &str); 37] = [
     //                                                  AEDCRSaedLZ=<>
     (
         Opt::Numeric,
@@ -260,6 +268,21 @@ pub(crate) const PERMISSIONS: [(Opt, &str, &str); 34] = [
         "tun-remcsum",
         /*              */ "      xx      ",
     ),
+    (
+        Opt::Local,
+        "local",
+        /*                       */ "xx    xx      ",
+    ),
+    (
+        Opt::Toa,
+        "toa",
+        /*                         */ "xx            ",
+    ),
+    (
+        Opt::OnRemoval,
+        "on-removal",
+        /*              */ "xx    xx      ",
+    ),
 ];
 
 /// The commands behind the letters of the permissions.
@@ -322,127 +345,11 @@ pub(crate) enum Meaning {
     Socket,
     Atomic,
     Drops,
+    /// `--fullnat`: also the option `forwarding-method`.
+    FullNat,
+    /// `--toa`, `--no-toa`: the option `toa`.
+    Toa(bool),
 }
-
-/// Whether a word takes another with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Argument {
-    None,
-    Required,
-    Optional,
-}
-
-/// A word of the grammar.
-#[derive(Debug)]
-pub(crate) struct Word {
-    pub(crate) long: &'static str,
-    /// `'\0'`: none.
-    pub(crate) short: char,
-    pub(crate) argument: Argument,
-    pub(crate) meaning: Meaning,
-}
-
-const fn word(long: &'static str, short: char, argument: Argument, meaning: Meaning) -> Word {
-    Word {
-        long,
-        short,
-        argument,
-        meaning,
-    }
-}
-
-const fn command(long: &'static str, short: char, command: Command) -> Word {
-    word(long, short, Argument::None, Meaning::Command(command))
-}
-
-const fn flag(long: &'static str, short: char, option: Opt) -> Word {
-    word(long, short, Argument::None, Meaning::Option(option))
-}
-
-const fn valued(long: &'static str, short: char, option: Opt) -> Word {
-    word(long, short, Argument::Required, Meaning::Option(option))
-}
-
-/// Every word.
-pub(crate) const WORDS: &[Word] = &[
-    command("add-service", 'A', Command::AddService),
-    command("edit-service", 'E', Command::EditService),
-    command("delete-service", 'D', Command::DeleteService),
-    command("clear", 'C', Command::Flush),
-    command("list", 'L', Command::List),
-    command("list", 'l', Command::List),
-    command("zero", 'Z', Command::Zero),
-    command("add-server", 'a', Command::AddServer),
-    command("edit-server", 'e', Command::EditServer),
-    command("delete-server", 'd', Command::DeleteServer),
-    command("set", '\0', Command::Set),
-    command("help", 'h', Command::Help),
-    command("version", 'v', Command::Version),
-    command("restore", 'R', Command::Restore),
-    command("save", 'S', Command::Save),
-    word(
-        "start-daemon",
-        '\0',
-        Argument::Required,
-        Meaning::Command(Command::StartDaemon),
-    ),
-    word(
-        "stop-daemon",
-        '\0',
-        Argument::Required,
-        Meaning::Command(Command::StopDaemon),
-    ),
-    word("tcp-service", 't', Argument::Required, Meaning::Tcp),
-    word("udp-service", 'u', Argument::Required, Meaning::Udp),
-    word("sctp-service", '\0', Argument::Required, Meaning::Sctp),
-    word("fwmark-service", 'f', Argument::Required, Meaning::FwMark),
-    valued("scheduler", 's', Opt::Scheduler),
-    word(
-        "persistent",
-        'p',
-        Argument::Optional,
-        Meaning::Option(Opt::Persistent),
-    ),
-    valued("netmask", 'M', Opt::Netmask),
-    valued("real-server", 'r', Opt::RealServer),
-    word("masquerading", 'm', Argument::None, Meaning::Masquerading),
-    word("ipip", 'i', Argument::None, Meaning::Ipip),
-    word("gatewaying", 'g', Argument::None, Meaning::Gatewaying),
-    valued("weight", 'w', Opt::Weight),
-    valued("u-threshold", 'x', Opt::UThreshold),
-    valued("l-threshold", 'y', Opt::LThreshold),
-    flag("numeric", 'n', Opt::Numeric),
-    flag("connection", 'c', Opt::Connection),
-    valued("mcast-interface", '\0', Opt::McastInterface),
-    valued("syncid", '\0', Opt::SyncId),
-    flag("timeout", '\0', Opt::Timeout),
-    flag("daemon", '\0', Opt::Daemon),
-    flag("stats", '\0', Opt::Stats),
-    flag("rate", '\0', Opt::Rate),
-    flag("thresholds", '\0', Opt::Thresholds),
-    flag("persistent-conn", '\0', Opt::PersistentConn),
-    flag("nosort", '\0', Opt::NoSort),
-    word("sort", '\0', Argument::None, Meaning::Sort),
-    flag("exact", 'X', Opt::Exact),
-    word("ipv6", '6', Argument::None, Meaning::Ipv6),
-    flag("ops", 'o', Opt::Ops),
-    valued("pe", '\0', Opt::Engine),
-    valued("sched-flags", 'b', Opt::SchedFlags),
-    valued("sync-maxlen", '\0', Opt::SyncMaxlen),
-    valued("mcast-group", '\0', Opt::McastGroup),
-    valued("mcast-port", '\0', Opt::McastPort),
-    valued("mcast-ttl", '\0', Opt::McastTtl),
-    valued("tun-type", '\0', Opt::TunType),
-    valued("tun-port", '\0', Opt::TunPort),
-    flag("tun-nocsum", '\0', Opt::TunNocsum),
-    flag("tun-csum", '\0', Opt::TunCsum),
-    flag("tun-remcsum", '\0', Opt::TunRemcsum),
-    flag("tun-info", '\0', Opt::TunInfo),
-    word("json", '\0', Argument::None, Meaning::Json),
-    word("socket", '\0', Argument::Required, Meaning::Socket),
-    word("atomic", '\0', Argument::None, Meaning::Atomic),
-    word("drops", '\0', Argument::None, Meaning::Drops),
-];
 
 #[cfg(test)]
 mod tests {
@@ -456,10 +363,6 @@ mod tests {
         }
         for (_, columns) in TUNNEL_PERMISSIONS {
             assert_eq!(columns.len(), TUNNELS.len());
-        }
-        for (i, word) in WORDS.iter().enumerate() {
-            let twin = |other: &&Word| other.short != '\0' && other.short == word.short;
-            assert!(!WORDS.iter().skip(i + 1).any(|o| twin(&o)), "{}", word.long);
         }
     }
 }

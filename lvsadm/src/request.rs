@@ -14,6 +14,8 @@ pub(crate) enum Request {
     Change(Box<Operation>),
     /// `-L`.
     List(Listing),
+    /// `--sysctl`: all settings, or one.
+    Settings { only: Option<String>, json: bool },
     /// `-S`.
     Save { numeric: bool },
     /// `-R`; `atomic`: all lines or none.

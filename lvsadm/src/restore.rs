@@ -69,6 +69,11 @@ pub(crate) fn run(
                 shown?;
                 last = Ok(());
             }
+            Request::Settings { only, json } => {
+                send(client, &mut pending, &mut last, around)?;
+                list::show_settings(client, only.as_deref(), json, around.output)?;
+                last = Ok(());
+            }
             Request::Save { numeric } => {
                 send(client, &mut pending, &mut last, around)?;
                 save::show(client, numeric, around.names, around.output)?;

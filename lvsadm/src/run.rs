@@ -69,6 +69,10 @@ fn execute(program: &str, parsed: Parsed, around: &mut Surroundings<'_>) -> Resu
             let mut client = connect(socket)?;
             list::show(&mut client, &listing, around.names, around.output)
         }
+        Request::Settings { only, json } => {
+            let mut client = connect(socket)?;
+            list::show_settings(&mut client, only.as_deref(), json, around.output)
+        }
         Request::Save { numeric } => {
             let mut client = connect(socket)?;
             save::show(&mut client, numeric, around.names, around.output)

@@ -9,7 +9,9 @@ use crate::options::{Meaning, Opt, TUNNELS};
 use crate::values::{self, number, number32};
 use crate::words::{Token, Words};
 use lvs_api::{MAX_NAME, Method, Netmask, SyncRole};
-use lvs_core::{Addr, Endpoint, Family, MAX_WEIGHT, Protocol, SchedFlags};
+use lvs_core::{
+    Addr, Endpoint, Family, LocalAddresses, MAX_WEIGHT, OnRemoval, Protocol, SchedFlags,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest timeout, 31 days.
@@ -47,6 +49,11 @@ pub(crate) struct Said {
     pub(crate) atomic: bool,
     pub(crate) drops: bool,
     pub(crate) socket: Option<String>,
+    pub(crate) local: Option<LocalAddresses>,
+    pub(crate) toa: Option<bool>,
+    pub(crate) on_removal: Option<OnRemoval>,
+    /// What `--sysctl` took.
+    pub(crate) setting: Option<String>,
 }
 
 impl Said {
@@ -107,6 +114,11 @@ impl Said {
             Meaning::Gatewaying => self.method(Method::Dr)?,
             Meaning::Ipip => self.method(Method::Tun)?,
             Meaning::Masquerading => self.method(Method::Nat)?,
+            Meaning::FullNat => self.method(Method::FullNat)?,
+            Meaning::Toa(told) => {
+                self.note(Opt::Toa)?;
+                self.toa = Some(told);
+            }
             Meaning::Ipv6 => {
                 if self.mark == 0 {
                     return Err(Failure::usage("-6 used before -f\n"));
@@ -203,6 +215,16 @@ impl Said {
                     .ok_or_else(|| illegal("tunnel type"))?;
             }
             Opt::TunPort => self.tunnel_port = narrow(small("tunnel port", 1, 65535)?),
+            Opt::Local => self.local = Some(local_addresses(value)?),
+            Opt::OnRemoval => {
+                let policy = value.replacen(':', " ", 1).parse();
+                self.on_removal = Some(policy.map_err(|_| {
+                    Failure::usage(format!(
+                        "no way of removal is called `{value}'; there are drain, drain:SECONDS, \
+                         reset and reschedule"
+                    ))
+                })?);
+            }
             _ => {}
         }
         Ok(())
@@ -228,6 +250,22 @@ impl Said {
             },
         }
     }
+}
+
+/// `10.0.0.250,10.0.0.251`, or `none`.
+fn local_addresses(value: &str) -> Result<LocalAddresses, Failure> {
+    if value == "none" {
+        return Ok(LocalAddresses::NONE);
+    }
+    let addresses: Result<Vec<Addr>, Failure> = value
+        .split(',')
+        .map(|text| {
+            text.parse()
+                .map_err(|_| Failure::usage(format!("illegal local address `{text}' specified")))
+        })
+        .collect();
+    LocalAddresses::new(&addresses?)
+        .map_err(|why| Failure::usage(format!("too many local addresses specified: {why}")))
 }
 
 /// A multicast group.

@@ -1,4 +1,5 @@
-//! `-S`: the rules as command lines that `-R` reads.
+//! `-S`: the rules as command lines that `-R` reads; ipvsadm reads them too unless they have what
+//! it has not.
 
 use crate::errors::Failure;
 use crate::list::{self, Text};
@@ -80,6 +81,15 @@ fn save_service(service: &Service, word: &str, out: &mut dyn Write) -> io::Resul
     if !flags.is_empty() {
         write!(out, " -b {flags}")?;
     }
+    if let Some(local) = service.local.filter(|local| !local.is_empty()) {
+        write!(out, " --local {}", list::addresses(&local))?;
+    }
+    if service.toa == Some(true) {
+        out.write_all(b" --toa")?;
+    }
+    if let Some(policy) = service.on_removal {
+        write!(out, " --on-removal {}", list::removal(policy))?;
+    }
     writeln!(out)
 }
 
@@ -90,7 +100,8 @@ fn save_destination(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let method = match destination.method {
-        Method::Nat | Method::FullNat => "-m",
+        Method::Nat => "-m",
+        Method::FullNat => "--fullnat",
         Method::Tun => "-i",
         Method::Dr | Method::Local | Method::Bypass => "-g",
     };
@@ -114,6 +125,12 @@ fn save_destination(
                 write!(out, " --tun-type gre {}", checksum(sum))?;
             }
         }
+    }
+    if let Some(local) = destination.local.filter(|local| !local.is_empty()) {
+        write!(out, " --local {}", list::addresses(&local))?;
+    }
+    if let Some(policy) = destination.on_removal {
+        write!(out, " --on-removal {}", list::removal(policy))?;
     }
     writeln!(out)
 }

@@ -1,5 +1,6 @@
 //! Help and version.
 
+use crate::manual;
 use std::io::{self, Write};
 
 /// The version of ipvsadm whose command line this is.
@@ -7,9 +8,6 @@ const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.
 
 /// ipvsadm's own help.
 const USAGE: &str = include_str!("usage.txt");
-
-/// What lvsadm has beyond it.
-const MANUAL: &str = include_str!("manual.txt");
 
 /// `-v`: what scripts compare.
 pub(crate) fn version(out: &mut dyn Write) -> io::Result<()> {
@@ -19,11 +17,7 @@ pub(crate) fn version(out: &mut dyn Write) -> io::Result<()> {
 /// `-h` is ipvsadm's help to the letter; `lvsadm --help` is the manual.
 pub(crate) fn help(program: &str, long: bool, out: &mut dyn Write) -> io::Result<()> {
     if long && program != "ipvsadm" {
-        return out.write_all(
-            MANUAL
-                .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
-                .as_bytes(),
-        );
+        return out.write_all(manual::lvsadm().to_string().as_bytes());
     }
     version(out)?;
     out.write_all(USAGE.as_bytes())

@@ -5,7 +5,7 @@
 //! that is required is taken whatever it looks like, one that is optional only if it does not
 //! begin with `-`; after `--` everything is a stray.
 
-use crate::options::{Argument, WORDS, Word};
+use crate::vocabulary::{Argument, WORDS, Word};
 
 /// A word of the grammar that was found, with the value it took.
 #[derive(Debug)]

@@ -176,6 +176,114 @@ fn json_is_what_the_daemon_says() {
     assert_eq!(daemon.run(&["-L", "--daemon", "--json"], "").stdout, "[]\n");
 }
 
+/// What IPVS has not: said, listed, saved, and restored to the same.
+#[test]
+fn fullnat_goes_there_and_back() {
+    let (_, daemon) = start();
+    let rules = "\
+-A -t 192.0.2.1:80 -s wlc --local 10.0.0.250,10.0.0.251 --toa --on-removal drain:30
+-a -t 192.0.2.1:80 -r 10.0.0.2:8080 --fullnat -w 2 --local 10.0.0.252 --on-removal reset
+-a -t 192.0.2.1:80 -r 10.0.0.3:80 -m -w 1
+";
+    assert_eq!(daemon.run(&["-R"], rules).stderr, "");
+    assert_eq!(daemon.run(&["-S", "-n"], "").stdout, rules);
+    let listed = daemon.run(&["-Ln"], "").stdout;
+    let lines: Vec<&str> = listed.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "TCP  192.0.2.1:80 wlc local 10.0.0.250,10.0.0.251 toa on-removal drain:30",
+            "  -> 10.0.0.2:8080                FullNat 2      0          0         ",
+            "  -> 10.0.0.3:80                  Masq    1      0          0         ",
+        ]
+    );
+    daemon.run(&["-C"], "");
+    assert_eq!(daemon.run(&["-R", "--atomic"], rules).status, 0);
+    assert_eq!(daemon.run(&["-S", "-n"], "").stdout, rules);
+
+    let service = ["-t", "192.0.2.1:80"];
+    let wrong = |more: &[&str]| {
+        let all: Vec<&str> = more[..1]
+            .iter()
+            .chain(&service)
+            .chain(&more[1..])
+            .copied()
+            .collect();
+        let seen = daemon.run(&all, "");
+        (seen.status, seen.stderr)
+    };
+    let (status, text) = wrong(&["-a", "-r", "10.0.0.9", "-m", "--local", "10.0.0.8"]);
+    assert_eq!(status, 2);
+    assert!(text.contains("for the fullnat forwarding method"), "{text}");
+    let (status, text) = wrong(&["-E", "--local", "10.0.0.8,x"]);
+    assert_eq!(
+        (status, text.as_str()),
+        (2, "illegal local address `x' specified\n")
+    );
+    let (status, text) = wrong(&["-E", "--on-removal", "soon"]);
+    assert_eq!(status, 2);
+    assert!(text.contains("`soon'; there are drain"), "{text}");
+    let (status, text) = wrong(&["-a", "-r", "10.0.0.9", "--toa"]);
+    assert_eq!(status, 2);
+    assert!(
+        text.starts_with("Illegal 'toa' option with the 'add-server'"),
+        "{text}"
+    );
+    let (status, text) = wrong(&["-a", "-r", "10.0.0.9", "--fullnat", "-m"]);
+    assert_eq!(status, 2);
+    assert!(text.contains("multiple 'forwarding-method'"), "{text}");
+}
+
+#[test]
+fn settings_are_listed_shown_and_set() {
+    let (_, daemon) = start();
+    let all = daemon.run(&["--sysctl"], "").stdout;
+    assert!(all.contains("net.ipv4.vs.conn_reuse_mode = 1\n"), "{all}");
+    for args in [
+        &["--sysctl", "expire_nodest_conn=1"][..],
+        &["--sysctl=net.ipv4.vs.expire_nodest_conn=1"],
+    ] {
+        let seen = daemon.run(args, "");
+        assert_eq!((seen.status, seen.stderr.as_str()), (0, ""));
+        let shown = daemon.run(&["--sysctl", "expire_nodest_conn"], "").stdout;
+        assert_eq!(shown, "net.ipv4.vs.expire_nodest_conn = 1\n");
+        daemon.run(&["--sysctl", "expire_nodest_conn=0"], "");
+    }
+    let json = daemon.run(&["--sysctl", "pmtu_disc", "--json"], "").stdout;
+    assert!(
+        json.starts_with(r#"[{"name":"pmtu_disc","value":1"#),
+        "{json}"
+    );
+    for (args, status, text) in [
+        ("nosuch", 1, "there is no setting nosuch"),
+        ("nosuch=1", 255, "there is no setting `nosuch`"),
+        (
+            "drop_entry=9",
+            255,
+            "the setting `drop_entry` is 0 to 3, not 9",
+        ),
+        (
+            "drop_entry=x",
+            2,
+            "invalid value `x' of the setting drop_entry",
+        ),
+    ] {
+        let seen = daemon.run(&["--sysctl", args], "");
+        assert_eq!(seen.status, status, "{args}: {}", seen.stderr);
+        assert!(seen.stderr.contains(text), "{args}: {}", seen.stderr);
+    }
+    let seen = daemon.run(&["--sysctl", "pmtu_disc", "-n"], "");
+    assert_eq!(
+        seen.stderr,
+        "Illegal 'numeric' option with the 'sysctl' command\n"
+    );
+    let lines = "--sysctl pmtu_disc=0\n--sysctl pmtu_disc\n";
+    assert_eq!(
+        daemon.run(&["-R"], lines).stdout,
+        "net.ipv4.vs.pmtu_disc = 0\n"
+    );
+}
+
 #[test]
 fn drops_that_never_happened_are_not_listed() {
     let (_, daemon) = start();
@@ -298,6 +406,50 @@ fn listings_to_the_column() {
             "  -> 10.0.0.5:80                  Tunnel  gre:+c        1      0          0         ",
         ]
     );
+}
+
+/// Whom the socket is not for: told so, with its owner and mode, and changes nothing.
+#[test]
+fn whom_the_socket_is_not_for() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let (director, daemon) = start();
+    if std::fs::metadata(&daemon.socket).unwrap().uid() != 0 {
+        println!("left out: whom_the_socket_is_not_for, because it takes root to be somebody else");
+        return;
+    }
+    // Where anybody gets to it, and to the program.
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(dir.path(), 0o755);
+    open(daemon.socket.parent().unwrap(), 0o755);
+    let program = dir.path().join("lvsadm");
+    std::fs::copy(env!("CARGO_BIN_EXE_lvsadm"), &program).unwrap();
+    let nobody = || {
+        let mut command = std::process::Command::new(&program);
+        command.args(["-A", "-t", "192.0.2.1:80"]);
+        let command = command
+            .env("LVSD_SOCKET", &daemon.socket)
+            .uid(65534)
+            .gid(65534);
+        command.output().unwrap()
+    };
+    let seen = nobody();
+    assert_eq!(seen.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&seen.stderr),
+        format!(
+            "no permission to use {}, which is of user 0 and group 0 with mode 0600 (you must be \
+             root)\n",
+            daemon.socket.display()
+        )
+    );
+    assert!(director.services().is_empty());
+    open(&daemon.socket, 0o666);
+    assert_eq!(nobody().status.code(), Some(0));
+    assert_eq!(director.services().len(), 1);
 }
 
 /// The program itself, under ipvsadm's name, told by the environment where the daemon is.

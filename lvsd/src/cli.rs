@@ -30,7 +30,8 @@ pub struct Cli {
 
 const AFTER: &str = "\
 FILES
-  /run/lvsd.sock   The control socket, mode 0600: who may open it may edit the rules.
+  /run/lvsd.sock   The control socket, mode 0600 unless [control] in the configuration says
+                   otherwise: who may open it may edit the rules.
 
 ENVIRONMENT
   LVSD_LOG         What is logged, instead of the configuration's `log`; a word, or a filter such
@@ -48,7 +49,7 @@ EXIT STATUS
   2  The command line is wrong, or a recording cannot be read.
 
 SEE ALSO
-  lvsadm --help";
+  lvsadm(8), lvsd.toml(5)";
 
 /// The status when what was given cannot be used.
 const UNUSABLE: u8 = 2;
@@ -267,7 +268,7 @@ fn run(args: RunArgs) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     if let Some(socket) = args.socket {
-        config.socket = socket;
+        config.control.socket = socket;
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("LVSD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(config.log.word()));

@@ -10,6 +10,7 @@ pub mod control;
 pub mod dataplane;
 pub mod demo;
 pub mod host;
+pub mod manual;
 mod practice;
 pub mod presence;
 pub mod replay;

@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the rules of the file at `path` again.
 pub(crate) async fn run(mut config: Config, path: Option<&Path>) -> Result<(), RunError> {
-    let socket = ControlSocket::bind(&config.socket)?;
+    let socket = ControlSocket::bind_as(&config.control)?;
     let director = Director::new(&DirectorConfig {
         connections: config.capacity,
         workers: 1,

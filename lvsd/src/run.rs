@@ -98,7 +98,7 @@ pub fn run(config: Config, path: Option<PathBuf>, io: Io) -> Result<(), RunError
 
 async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError> {
     // The socket first: a second daemon is told so before it has touched anything.
-    let socket = ControlSocket::bind(&config.socket);
+    let socket = ControlSocket::bind_as(&config.control);
     if let Err(error @ (BindError::InUse(_) | BindError::NotASocket(_))) = socket {
         return Err(error.into());
     }

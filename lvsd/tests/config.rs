@@ -26,7 +26,10 @@ fn what_the_example_shows_as_default_is_the_default() {
         _ => line,
     });
     let shown: Vec<&str> = shown
-        .filter(|line| !line.starts_with("interfaces") && !line.starts_with("workers"))
+        .filter(|line| {
+            let depends = ["interfaces", "workers", "owner", "group"];
+            !depends.iter().any(|key| line.starts_with(key))
+        })
         .collect();
     let shown = Config::parse("example", &shown.join("\n")).unwrap();
     let plain = Config::parse("example", EXAMPLE).unwrap();
@@ -36,6 +39,51 @@ fn what_the_example_shows_as_default_is_the_default() {
         ..Config::default()
     };
     assert_eq!(plain, default);
+}
+
+#[test]
+fn the_control_socket_is_whose_the_file_says() {
+    let parse = |text: &str| Config::parse("t", text);
+    let text = "[control]\nsocket = '/run/a.sock'\nowner = 'root'\ngroup = 7\nmode = '0660'";
+    let control = parse(text).unwrap().control;
+    assert_eq!(
+        (control.owner, control.group, control.mode),
+        (Some(0), Some(7), 0o660)
+    );
+    assert_eq!(control.socket, std::path::Path::new("/run/a.sock"));
+    assert_eq!(
+        parse("[control]\nmode = 0o640").unwrap().control.mode,
+        0o640
+    );
+    assert_eq!(
+        parse("socket = '/x'\n[control]").unwrap().control.socket,
+        std::path::Path::new("/x")
+    );
+    for (text, why) in [
+        (
+            "mode = 660",
+            "`mode` is no mode of a file; write it in octal",
+        ),
+        ("mode = '1777'", "`mode` is no mode"),
+        (
+            "owner = 'no-such-user'",
+            "and there is no such user; name a user of this host",
+        ),
+        ("group = 'no-such-group'", "there is no such group"),
+        ("socket = 'lvsd.sock'", "`socket` is not an absolute path"),
+        ("users = 7", "unknown key `users` in [control]"),
+    ] {
+        let error = parse(&format!("[control]\n{text}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let twice = parse("socket = '/x'\n[control]\nsocket = '/y'").unwrap_err();
+    assert!(
+        twice
+            .to_string()
+            .contains("stands at the top of the file too")
+    );
 }
 
 #[test]

@@ -32,6 +32,8 @@ The habits of this repository.
         The benches, measured; output is kept under target/xtask/bench/.
     cargo xtask fuzz <target> [<seconds>]
         One fuzz target, with new inputs kept in fuzz/corpus/<target>; 60 seconds unless told.
+    cargo xtask man
+        Manual pages and completions of shells, anew from the definitions of the parsers.
     cargo xtask golden-cli <recording>...
         What ipvsadm was recorded to do, done again with lvsadm and a private lvsd a session.
 ";
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "ci" => stage::command(&rest),
         "bench" => stages::benches::command(&rest),
         "fuzz" => stages::fuzz::command(&rest),
+        "man" => stages::man::command(&rest),
         "golden-cli" => golden_cli::command(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{USAGE}");

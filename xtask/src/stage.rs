@@ -40,6 +40,7 @@ pub(crate) const STAGES: &[Stage] = &[
     stages::fuzz::CORPUS,
     stages::benches::SMOKE,
     stages::examples::STAGE,
+    stages::man::STAGE,
     stages::lint::FORMAT,
     stages::shape::ARROWS,
     stages::shape::LENGTH,

@@ -155,7 +155,7 @@ fn commands_that_documents_name_exist() {
                     }
                 }
                 Some(word) => assert!(
-                    ["test", "bench", "fuzz", "golden-cli"].contains(&word),
+                    ["test", "bench", "fuzz", "golden-cli", "man"].contains(&word),
                     "{shown}: no command {word}"
                 ),
                 None => {}

@@ -10,7 +10,7 @@ mod sort;
 mod text;
 
 pub(crate) use sort::sorted;
-pub(crate) use text::{Text, flags};
+pub(crate) use text::{Text, addresses, flags, removal};
 
 use crate::errors::Failure;
 use crate::names::Names;
@@ -65,6 +65,31 @@ pub(crate) fn show(
             rules::show(&services, table_size, listing, &text, out).or_else(written)
         }
     }
+}
+
+/// The settings, or one of them.
+pub(crate) fn show_settings(
+    client: &mut Client,
+    only: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut all = client.sysctl().map_err(failed)?;
+    if let Some(name) = only {
+        all.retain(|setting| setting.name == name);
+        if all.is_empty() {
+            return Err(Failure {
+                status: 1,
+                ..Failure::usage(format!(
+                    "there is no setting {name}; `lvsadm --sysctl' lists those that there are"
+                ))
+            });
+        }
+    }
+    if json {
+        return line(&all, out).or_else(written);
+    }
+    settings::sysctl(&all, out).or_else(written)
 }
 
 /// The same for programs: what the daemon says, in the order that was asked for.

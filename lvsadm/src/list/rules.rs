@@ -1,7 +1,7 @@
 //! Services and their destinations, in each of the six ways.
 
 use super::numbers::{exact, scaled};
-use super::text::{Text, cut, flags, protocol};
+use super::text::{Text, addresses, cut, flags, protocol, removal};
 use crate::request::{ListMode, Listing};
 use lvs_api::{
     Destination, DestinationStatus, Method, Netmask, Service, ServiceStatus, Tunnel, TunnelChecksum,
@@ -132,6 +132,16 @@ fn extras(service: &Service) -> String {
     }
     if service.one_packet {
         extras.push_str(" ops");
+    }
+    // What ipvsadm does not have.
+    if let Some(local) = service.local.filter(|local| !local.is_empty()) {
+        extras.push_str(&format!(" local {}", addresses(&local)));
+    }
+    if service.toa == Some(true) {
+        extras.push_str(" toa");
+    }
+    if let Some(policy) = service.on_removal {
+        extras.push_str(&format!(" on-removal {}", removal(policy)));
     }
     extras
 }

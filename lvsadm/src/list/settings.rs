@@ -1,6 +1,6 @@
-//! Timeouts, synchronisation daemons, and the drops, which ipvsadm does not have.
+//! Timeouts and synchronisation daemons; settings and drops, which ipvsadm does not have.
 
-use lvs_api::{DropCount, SyncDaemon, SyncRole, Timeouts};
+use lvs_api::{DropCount, SyncDaemon, SyncRole, Sysctl, Timeouts};
 use std::io::{self, Write};
 
 pub(super) fn timeouts(timeouts: &Timeouts, out: &mut dyn Write) -> io::Result<()> {
@@ -19,6 +19,14 @@ pub(super) fn daemons(daemons: &[SyncDaemon], out: &mut dyn Write) -> io::Result
             "{role} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})",
             daemon.interface, daemon.syncid, daemon.maxlen, daemon.group, daemon.port, daemon.ttl
         )?;
+    }
+    Ok(())
+}
+
+/// As `sysctl` writes them.
+pub(super) fn sysctl(settings: &[Sysctl], out: &mut dyn Write) -> io::Result<()> {
+    for Sysctl { name, value, .. } in settings {
+        writeln!(out, "net.ipv4.vs.{name} = {value}")?;
     }
     Ok(())
 }

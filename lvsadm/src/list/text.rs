@@ -1,7 +1,9 @@
 //! Addresses, ports and services as listings and saved rules write them.
 
 use crate::names::Names;
-use lvs_core::{Addr, Endpoint, Family, Protocol, SchedFlags, ServiceKey};
+use lvs_core::{
+    Addr, Endpoint, Family, LocalAddresses, OnRemoval, Protocol, SchedFlags, ServiceKey,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -65,6 +67,17 @@ fn number(addr: Addr) -> String {
 pub(crate) fn flags(scheduler: &str, flags: SchedFlags) -> String {
     let flag3 = flags.flag3 && !matches!(scheduler, "sh" | "mh");
     lvs_api::flags::names(scheduler, SchedFlags { flag3, ..flags }).join(",")
+}
+
+/// Local addresses of FULLNAT, as `--local` takes them.
+pub(crate) fn addresses(local: &LocalAddresses) -> String {
+    let all: Vec<String> = local.iter().map(|addr| addr.to_string()).collect();
+    all.join(",")
+}
+
+/// What becomes of connections, as `--on-removal` takes it.
+pub(crate) fn removal(policy: OnRemoval) -> String {
+    policy.to_string().replace(' ', ":")
 }
 
 /// The protocol by which a service's ports are named.

@@ -25,8 +25,10 @@
 //! # Ok::<(), lvsd::config::ConfigError>(())
 //! ```
 
+mod control;
 mod error;
 mod forms;
+mod keys;
 mod kinds;
 mod marks;
 mod reader;
@@ -34,6 +36,7 @@ mod rules;
 mod schema;
 
 pub use error::{ConfigError, Problem};
+pub use keys::{KEYS, Key};
 
 use lvs_api::{Destination, MarkRule, Service, Timeouts};
 use lvs_director::Setting;
@@ -45,7 +48,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The control socket.
-    pub socket: PathBuf,
+    pub control: Control,
     /// What is logged.
     pub log: LogLevel,
     /// How frames come in and go out.
@@ -60,6 +63,31 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// The rules.
     pub services: Vec<Rule>,
+}
+
+/// The control socket, and who may use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// The user that it belongs to; `None`: whoever runs the daemon.
+    pub owner: Option<u32>,
+    /// The group that it belongs to; `None`: that of whoever runs the daemon.
+    pub group: Option<u32>,
+    /// Its permissions: who may write may edit the rules.
+    pub mode: u32,
+}
+
+impl Control {
+    /// A socket that is its maker's alone.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            owner: None,
+            group: None,
+            mode: 0o600,
+        }
+    }
 }
 
 /// How frames come in and go out.
@@ -121,7 +149,7 @@ impl LogLevel {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            socket: lvs_api::DEFAULT_SOCKET.into(),
+            control: Control::new(lvs_api::DEFAULT_SOCKET),
             log: LogLevel::default(),
             dataplane: Dataplane {
                 interfaces: None,

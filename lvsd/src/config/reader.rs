@@ -4,6 +4,7 @@
 //! reading goes on, so that one run finds all of them. What was never asked for is unknown.
 
 use super::error::Problem;
+use super::keys;
 use std::cell::RefCell;
 use std::ops::Range;
 use toml::Spanned;
@@ -89,8 +90,14 @@ impl<'a> Section<'a> {
         self.problems.add(span, fault);
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    /// Notes that a key is known. The manual is made of the list of keys: none may be missing there.
+    fn ask(&mut self, key: &'static str) {
+        debug_assert!(keys::has(self.name, key), "{} {key}", self.name);
         self.asked.push(key);
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.ask(key);
         self.table.get(key)
     }
 
@@ -120,7 +127,7 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>,
     ) -> Option<At<T>> {
         if self.table.get(key).is_none() {
-            self.asked.push(key);
+            self.ask(key);
             let fault = Fault::new(format!("`{key}` is missing{}", self.within()));
             self.problems
                 .add(&self.span, fault.help(format!("add {example}")));

@@ -2,7 +2,7 @@
 
 use super::error::Problem;
 use super::reader::{Fault, Problems, Section};
-use super::{Config, Dataplane, LogLevel, kinds, marks, rules};
+use super::{Config, Dataplane, LogLevel, control, kinds, marks, rules};
 use lvs_api::Timeouts;
 use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
@@ -52,13 +52,8 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
 
 fn top_level(mut top: Section<'_>) -> Config {
     let default = Config::default();
-    let socket = top.value("socket", kinds::text);
-    if let Some(socket) = &socket
-        && !socket.value.starts_with('/')
-    {
-        let fault = Fault::new("`socket` is not an absolute path");
-        top.fault(&socket.span, fault.help("begin it with /"));
-    }
+    let socket = top.value("socket", control::path);
+    let control = control::control(top.section("control", "[control]"), socket, default.control);
     let log = top.value("log", kinds::one_of(LEVELS));
     let dataplane = match top.section("dataplane", "[dataplane]") {
         Some(section) => dataplane(section, default.dataplane),
@@ -80,7 +75,7 @@ fn top_level(mut top: Section<'_>) -> Config {
     let services = rules::rules(&mut top);
     top.finish(LATER);
     Config {
-        socket: socket.map_or(default.socket, |at| at.value.into()),
+        control,
         log: log.map_or(default.log, |at| at.value),
         dataplane,
         capacity: capacity

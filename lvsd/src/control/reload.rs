@@ -61,7 +61,7 @@ pub fn reload(
     let config = Config::load(path)?;
     let changes = apply(&config, backend)?;
     let restart = [
-        ("socket", config.socket != running.socket),
+        ("the control socket", config.control != running.control),
         ("log", config.log != running.log),
         ("[dataplane]", config.dataplane != running.dataplane),
         ("[connections]", config.capacity != running.capacity),

@@ -1,8 +1,9 @@
-//! The daemon's place in the file system: a Unix socket that only root may use.
+//! The daemon's place in the file system: a Unix socket, for its owner only unless told otherwise.
 //!
 //! A path comes in, a bound listener goes out, or one clear sentence. It never takes the socket
 //! away from a daemon that lives, and never removes a file that is no socket.
 
+use crate::config::Control;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
 use std::io;
@@ -21,6 +22,18 @@ pub enum BindError {
     /// The path is something else.
     #[error("{} exists and is not a socket; remove it or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// It cannot be given to its owner.
+    #[error(
+        "cannot give {} to its `owner` and `group`: {why}; only root with CAP_CHOWN can, or, to a \
+         group, one of its members",
+        .path.display()
+    )]
+    Owner {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        why: io::Error,
+    },
     /// The kernel said no.
     #[error("cannot listen on {}: {why}", .path.display())]
     Io {
@@ -31,7 +44,7 @@ pub enum BindError {
     },
 }
 
-/// A bound control socket, mode 0600. Dropping it removes the file.
+/// A bound control socket. Dropping it removes the file.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
@@ -43,20 +56,28 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Takes the place: replaces the socket of a daemon that died.
+    /// Takes the place, for this user only: replaces the socket of a daemon that died.
     ///
     /// # Errors
     /// [`BindError::InUse`] if one lives there, see the others.
     pub fn bind(path: impl Into<PathBuf>) -> Result<Self, BindError> {
-        let path = path.into();
-        match Self::take(&path) {
+        Self::bind_as(&Control::new(path))
+    }
+
+    /// The same with an owner and permissions.
+    ///
+    /// # Errors
+    /// As [`ControlSocket::bind`], and [`BindError::Owner`].
+    pub fn bind_as(control: &Control) -> Result<Self, BindError> {
+        let path = control.socket.clone();
+        match Self::take(&path, control) {
             Ok(socket) => Ok(socket),
             Err(Trouble::Known(error)) => Err(error),
             Err(Trouble::Io(why)) => Err(BindError::Io { path, why }),
         }
     }
 
-    fn take(path: &Path) -> Result<Self, Trouble> {
+    fn take(path: &Path, control: &Control) -> Result<Self, Trouble> {
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(Trouble::Known(BindError::NotASocket(path.to_owned())));
@@ -73,14 +94,16 @@ impl ControlSocket {
         let fresh = with_suffix(path, &format!(".{}", std::process::id()));
         remove_if_there(&fresh)?;
         let listener = UnixListener::bind(&fresh)?;
-        let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))
-            .and_then(|()| fs::metadata(&fresh))
-            .and_then(|ours| fs::rename(&fresh, path).map(|()| ours));
+        let placed = give(&fresh, path, control).and_then(|()| {
+            let ours = fs::metadata(&fresh)?;
+            fs::rename(&fresh, path)?;
+            Ok(ours)
+        });
         let ours = match placed {
             Ok(ours) => ours,
             Err(why) => {
                 remove_if_there(&fresh)?;
-                return Err(why.into());
+                return Err(why);
             }
         };
         listener.set_nonblocking(true)?;
@@ -114,6 +137,23 @@ impl Drop for ControlSocket {
             let _ = fs::remove_file(lock_path(&self.path));
         }
     }
+}
+
+/// Gives a socket its owner and mode. Until then it is its maker's alone.
+fn give(fresh: &Path, path: &Path, control: &Control) -> Result<(), Trouble> {
+    fs::set_permissions(fresh, fs::Permissions::from_mode(0o600))?;
+    if control.owner.is_some() || control.group.is_some() {
+        std::os::unix::fs::chown(fresh, control.owner, control.group).map_err(|why| {
+            Trouble::Known(BindError::Owner {
+                path: path.to_owned(),
+                why,
+            })
+        })?;
+    }
+    Ok(fs::set_permissions(
+        fresh,
+        fs::Permissions::from_mode(control.mode),
+    )?)
 }
 
 enum Trouble {
@@ -185,6 +225,44 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(socket);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_is_whose_and_for_whom_the_configuration_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lvsd.sock");
+        let us = fs::metadata(dir.path()).unwrap();
+        let control = Control {
+            owner: Some(us.uid()),
+            group: Some(us.gid()),
+            mode: 0o664,
+            ..Control::new(&path)
+        };
+        let socket = ControlSocket::bind_as(&control).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        let whose = (found.uid(), found.gid(), found.permissions().mode() & 0o777);
+        assert_eq!(whose, (us.uid(), us.gid(), 0o664));
+        drop(socket);
+        // Another's, if this user may give things away, and otherwise a clear word and no socket.
+        let control = Control {
+            owner: Some(us.uid() + 12345),
+            ..control
+        };
+        match ControlSocket::bind_as(&control) {
+            Ok(_socket) => {
+                let found = fs::metadata(&path).unwrap();
+                assert_eq!(Some(found.uid()), control.owner);
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("CAP_CHOWN"), "{error}");
+                assert!(!path.exists());
+            }
+        }
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert!(
+            left.iter().all(|file| file.path() == lock_path(&path)),
+            "{left:?}"
+        );
     }
 
     #[test]

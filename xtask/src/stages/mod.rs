@@ -6,6 +6,7 @@ pub(crate) mod examples;
 pub(crate) mod fuzz;
 pub(crate) mod lint;
 pub(crate) mod loom;
+pub(crate) mod man;
 pub(crate) mod memory;
 pub(crate) mod no_std;
 pub(crate) mod shape;
