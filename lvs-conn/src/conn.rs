@@ -1,8 +1,8 @@
 //! A connection as a worker holds it for the length of a batch.
 
 use crate::entry::{
-    CHAIN, CLOSED, Entry, HELPED, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED,
-    STATE, TELL, TEMPLATE, UNLINKED, VERSION, VERSION_AT,
+    CHAIN, CLOSED, Entry, HELPED, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, Ports,
+    QUEUED, STATE, TELL, TEMPLATE, UNLINKED, VERSION, VERSION_AT,
 };
 use crate::new_connection::ConnKind;
 use crate::protocol::{Event, Side, next_state};
@@ -13,8 +13,8 @@ use crate::sync::{
     fence,
 };
 use crate::table::Table;
-use crate::timeouts::Timeouts;
-use lvs_core::{Endpoint, ForwardMethod, Protocol, Tick, state};
+use crate::timeouts::{Settled, Timeouts};
+use lvs_core::{Addr, Endpoint, ForwardMethod, Protocol, Tick, state};
 
 /// Which destination: the place in somebody's list, and which of those that were there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -113,6 +113,34 @@ impl<'g> Conn<'g> {
     #[must_use]
     pub fn virtual_endpoint(self) -> Endpoint {
         self.entry.virtual_endpoint()
+    }
+
+    /// Its ports and its method, read at once.
+    #[inline]
+    #[must_use]
+    pub fn ports(self) -> Ports {
+        self.entry.ports()
+    }
+
+    /// The client's address.
+    #[inline]
+    #[must_use]
+    pub fn client_addr(self) -> Addr {
+        self.entry.client_addr()
+    }
+
+    /// The address that the client asked for.
+    #[inline]
+    #[must_use]
+    pub fn virtual_addr(self) -> Addr {
+        self.entry.virtual_addr()
+    }
+
+    /// The server's address.
+    #[inline]
+    #[must_use]
+    pub fn server_addr(self) -> Addr {
+        self.entry.server_addr()
     }
 
     /// The server.
@@ -347,20 +375,18 @@ impl<'g> Conn<'g> {
         self.change(direction, event, now, timeouts, version)
     }
 
-    /// [`advance`](Self::advance), for a caller who knows that the packet leaves the state as it is.
-    /// False, and nothing done, if there is more to do than to remember the moment: the timeouts have
-    /// been set, or a reply is the first.
+    /// Whether the connection is in this state, and a packet from this side that leaves it there has
+    /// nothing to do but to [touch](Self::touch) it: the timeouts are those that it knows, and a reply
+    /// is not the first one.
     #[inline(always)]
     #[must_use]
-    pub fn stay(self, direction: Direction, now: Tick, timeouts: &Timeouts) -> bool {
-        let word = self.entry.word.load(Relaxed);
-        let version = timeouts.version();
-        let replied = direction == Direction::FromServer && word & NO_OUTPUT != 0;
-        let stays = !replied && version != 0 && word & VERSION == version << VERSION_AT;
-        if stays {
-            self.touch(now);
-        }
-        stays
+    pub fn is_settled(self, direction: Direction, state: u8, timeouts: Settled) -> bool {
+        let looked_at = match direction {
+            Direction::FromClient => STATE | VERSION,
+            Direction::FromServer => STATE | VERSION | NO_OUTPUT,
+        };
+        let expected = timeouts.0 | u16::from(state);
+        (self.entry.word.load(Relaxed) ^ expected) & looked_at == 0
     }
 
     /// What a packet does to the state that is in the word.

@@ -197,11 +197,13 @@ fn store(words: &[AtomicU64; 2], addr: Addr) {
     lo.store(addr.lo, Relaxed);
 }
 
-/// The packed word of ports: client's, virtual and server's, 16 bits each; the protocol's code and
-/// the method, 3 bits each; the lowest 10 bits of the count of packets, which may change while a
-/// reader compares the rest.
-#[derive(Clone, Copy)]
-struct Ports(u64);
+/// What a connection's packets are rewritten to besides addresses: its ports and its method, as they
+/// were read at once.
+// Packed: the client's, the virtual and the server's port, 16 bits each; the protocol's code and the
+// method, 3 bits each; the lowest 10 bits of the count of packets, which may change while a reader
+// compares the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports(u64);
 
 const VIRTUAL_AT: u32 = 16;
 const SERVER_AT: u32 = 32;
@@ -250,8 +252,36 @@ impl Ports {
     }
 
     #[inline]
-    const fn method(self) -> u8 {
+    const fn number(self) -> u8 {
         ((self.0 >> METHOD_AT) & 7) as u8
+    }
+
+    /// The client's port.
+    #[inline]
+    #[must_use]
+    pub const fn client(self) -> u16 {
+        self.field(0)
+    }
+
+    /// The port that the client asked for.
+    #[inline]
+    #[must_use]
+    pub const fn virtual_port(self) -> u16 {
+        self.field(VIRTUAL_AT)
+    }
+
+    /// The server's port.
+    #[inline]
+    #[must_use]
+    pub const fn server(self) -> u16 {
+        self.field(SERVER_AT)
+    }
+
+    /// Whether this is how packets reach the server.
+    #[inline]
+    #[must_use]
+    pub const fn is_by(self, method: ForwardMethod) -> bool {
+        self.number() == method as u8
     }
 }
 
@@ -293,12 +323,18 @@ impl Entry {
     /// else the word holds does not change, so nothing else can be lost.
     #[inline]
     pub(crate) fn count_packet(&self) {
-        let ports = self.ports.load(Relaxed).wrapping_add(1 << PACKETS_AT);
+        let ports = self.ports.load(Relaxed);
+        let (ports, full) = ports.overflowing_add(1 << PACKETS_AT);
         self.ports.store(ports, Relaxed);
-        if ports >> PACKETS_AT == 0 {
-            let more = self.more_packets.load(Relaxed).wrapping_add(1);
-            self.more_packets.store(more, Relaxed);
+        if full {
+            self.count_more();
         }
+    }
+
+    #[cold]
+    fn count_more(&self) {
+        let more = self.more_packets.load(Relaxed).wrapping_add(1);
+        self.more_packets.store(more, Relaxed);
     }
 
     pub(crate) fn packets(&self) -> u32 {
@@ -307,7 +343,7 @@ impl Entry {
     }
 
     #[inline]
-    fn ports(&self) -> Ports {
+    pub(crate) fn ports(&self) -> Ports {
         Ports(self.ports.load(Relaxed))
     }
 
@@ -318,22 +354,37 @@ impl Entry {
 
     #[inline]
     pub(crate) fn method(&self) -> ForwardMethod {
-        ForwardMethod::from_number(self.ports().method()).unwrap_or_default()
+        ForwardMethod::from_number(self.ports().number()).unwrap_or_default()
     }
 
     #[inline]
     pub(crate) fn client(&self) -> Endpoint {
-        Endpoint::new(load(&self.client), self.ports().field(0))
+        Endpoint::new(self.client_addr(), self.ports().client())
     }
 
     #[inline]
     pub(crate) fn virtual_endpoint(&self) -> Endpoint {
-        Endpoint::new(load(&self.virtual_), self.ports().field(VIRTUAL_AT))
+        Endpoint::new(self.virtual_addr(), self.ports().virtual_port())
+    }
+
+    #[inline]
+    pub(crate) fn client_addr(&self) -> Addr {
+        load(&self.client)
+    }
+
+    #[inline]
+    pub(crate) fn virtual_addr(&self) -> Addr {
+        load(&self.virtual_)
+    }
+
+    #[inline]
+    pub(crate) fn server_addr(&self) -> Addr {
+        load(&self.server)
     }
 
     #[inline]
     pub(crate) fn server(&self) -> Endpoint {
-        Endpoint::new(load(&self.server), self.ports().field(SERVER_AT))
+        Endpoint::new(self.server_addr(), self.ports().server())
     }
 
     /// The shift of a stream's numbers: kept in the place of FULLNAT's own address, which has none.
@@ -356,7 +407,7 @@ impl Entry {
     pub(crate) fn is_possible(&self) -> bool {
         let code = self.ports.load(Relaxed) & CODE;
         code == self::code(self.protocol())
-            && ForwardMethod::from_number(self.ports().method()).is_some()
+            && ForwardMethod::from_number(self.ports().number()).is_some()
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -385,7 +436,7 @@ impl Entry {
     #[inline]
     pub(crate) fn is_reply(&self, flow: &Flow) -> bool {
         let word = self.ports.load(Relaxed);
-        let (from, at) = match Ports(word).method() {
+        let (from, at) = match Ports(word).number() {
             MASQUERADE => (&self.server, SERVER_AT),
             FULL_NAT => return self.is_reply_to_local(flow),
             _ => (&self.virtual_, VIRTUAL_AT),

@@ -75,6 +75,7 @@ pub mod timeouts;
 mod wheel;
 
 pub use conn::{Activity, Conn, ConnId, DestinationId, Direction, Hit, Transition};
+pub use entry::Ports;
 pub use file::{Attached, FileError};
 pub use handle::{Guard, Handle};
 pub use hash::FlowHash;
@@ -86,4 +87,4 @@ pub use sequence::Shift;
 pub use table::{
     Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
 };
-pub use timeouts::Timeouts;
+pub use timeouts::{Settled, Timeouts};

@@ -16,6 +16,7 @@
 //! assert_eq!(timeouts.seconds(), (120, 120, 44));
 //! ```
 
+use crate::entry::{STATE, VERSION_AT};
 use core::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -80,6 +81,10 @@ pub struct Timeouts {
     version: AtomicU16,
 }
 
+/// The timeouts of a moment, as connections remember them: what [`Timeouts::settled`] answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled(pub(crate) u16);
+
 /// The largest version that a connection can remember.
 const LAST_VERSION: u16 = 7;
 
@@ -135,6 +140,18 @@ impl Timeouts {
         }
         // Release: who marks a connection with it has read the new timeouts.
         self.version.store(new_version(), Release);
+    }
+
+    /// What the present timeouts are known by, for a batch of packets
+    /// ([`Conn::is_settled`](crate::Conn::is_settled)).
+    #[inline]
+    #[must_use]
+    pub fn settled(&self) -> Settled {
+        Settled(match self.version() {
+            // No connection is in this state.
+            0 => STATE,
+            version => version << VERSION_AT,
+        })
     }
 
     /// Which timeouts these are: a connection whose timeout was set by this version for the state

@@ -15,7 +15,7 @@ use crate::stats::Drops;
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
-use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Timeouts};
+use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Settled, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
 use lvs_core::{Addr, DropReason, Family, ForwardMethod, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
@@ -29,6 +29,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) worker: usize,
     pub(crate) rules: &'g Rules,
     pub(crate) timeouts: &'a Timeouts,
+    /// What the timeouts are known by in this batch.
+    pub(crate) settled: Settled,
     pub(crate) settings: &'a Settings,
     pub(crate) defence: &'a Defence,
     pub(crate) calls: &'a Calls,
@@ -303,7 +305,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     /// The same for a packet of which the event is known.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn advance_by(
         &self,
         event: Event,
@@ -318,18 +320,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             (Some(Activity::Deactivated), Some(destination)) => destination.backend.deactivated(),
             _ => {}
         }
-        // A client that has proved to exist keeps its template even under attack (2.5).
         let proved = match kind {
             Kind::Tcp => transition.from != transition.to && transition.to == tcp::ESTABLISHED,
             Kind::Sctp => transition.from != transition.to && transition.to == sctp::ESTABLISHED,
             _ => direction == Direction::FromServer,
         };
-        if proved
-            && let Some(above) = conn.control()
-            && above.kind() == ConnKind::Template
-            && above.state() != template::ASSURED
-        {
-            above.set_state(template::ASSURED);
+        if proved {
+            assure(conn);
         }
     }
 
@@ -385,6 +382,16 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Ok(()) => Verdict::Answer(reason),
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+}
+
+/// The client of a connection has proved to exist: its template stays, even under attack (2.5).
+pub(crate) fn assure(conn: Conn<'_>) {
+    if let Some(above) = conn.control()
+        && above.kind() == ConnKind::Template
+        && above.state() != template::ASSURED
+    {
+        above.set_state(template::ASSURED);
     }
 }
 

@@ -7,7 +7,7 @@
 //! holds the two to each other. It never decides anything that needs a reason.
 //!
 //! A packet takes this way if all of this holds; what else a connection or a packet can have keeps
-//! off it, and whoever adds such a thing adds a line to [`Decider::established`]:
+//! off it, and whoever adds such a thing adds a line to `Decider::established`:
 //! - TCP with ACK and without SYN, FIN and RST, of a connection in ESTABLISHED; or UDP;
 //! - whole, with a TTL to spare, not longer than the MTU, with nothing left to the hardware;
 //! - the destination is in service and not about to leave; requests go by NAT, FULLNAT or direct
@@ -15,124 +15,195 @@
 //! - the next hop is another host;
 //! - nobody looks into what is said to the service's port ([`Helper`](crate::Helper)).
 
-use crate::decide::Decider;
+use crate::decide::{Decider, assure};
 use crate::route::{Routes, Way};
+use crate::stats::Shard;
 use lvs_conn::protocol::TcpEvent;
-use lvs_conn::{Conn, Direction, Event, Hit};
-use lvs_core::state::tcp;
-use lvs_core::{Addr, Family, ForwardMethod};
-use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, swift, ttl};
+use lvs_conn::{Conn, Direction, Event, Hit, Ports};
+use lvs_core::state::{tcp, udp};
+use lvs_core::{Addr, Endpoint, ForwardMethod};
+use lvs_packet::swift::{Headers, HeadersV4, HeadersV6};
+use lvs_packet::{Frame, Kind, Plain, TcpFlags};
+
+/// The flags of which the state machine makes something.
+const MOVING: u8 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0;
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
-    /// Sends a plain packet of an established connection on. Answers the next hop.
+    /// Sends a plain frame of a connection on, if that is all there is to do. Answers the next hop.
     #[inline(always)]
-    pub(crate) fn established(
+    pub(crate) fn straight(
         &mut self,
         frame: &mut Frame<'_>,
-        packet: &Packet,
+        plain: Plain,
         hit: &Hit<'g>,
     ) -> Option<u32> {
-        let Hit { conn, direction } = *hit;
-        let event = peaceful(packet, conn)?;
-        // The place alone, without its generation, which lies in a cache line that is not needed
-        // otherwise: places are not given to others while connections hold them (`trash.rs`).
-        let destination = self.rules.destination(conn.dest_index())?;
-        let counters = destination.counters.of(self.worker)?;
-        let in_service = destination.backend.is_available();
-        let leaving = destination.leaving.is_some();
-        if !in_service || leaving || !is_plain(frame, packet) || self.may_be_helped(conn) {
+        if frame.offload.segmentation.is_some() {
             return None;
         }
-        let method = conn.method();
-        let hop = match direction {
-            Direction::FromClient => {
-                let server = conn.destination();
-                let hop = self.plain_way(packet, server.addr)?;
-                let sent = match method {
-                    _ if is_loopback(packet) => false,
-                    ForwardMethod::Masquerade => swift::send_to(frame, packet, server),
-                    ForwardMethod::DirectRoute => {
-                        ttl::decrement(frame, packet);
-                        true
-                    }
-                    ForwardMethod::FullNat if !conn.tells() => match conn.local() {
-                        Some(local) => swift::send_between(frame, packet, local, server),
-                        None => false,
-                    },
-                    _ => false,
-                };
-                if !sent {
-                    return None;
-                }
-                counters.packet_in(packet.ip_len());
-                conn.count_in_packet();
-                hop
+        // One that is left to the hardware follows the addresses only.
+        let summed = frame.offload.checksum.is_none();
+        match (plain, hit.direction) {
+            (Plain::Tcp4, Direction::FromClient) => {
+                self.request_on(HeadersV4::<true>::of(frame)?, summed, hit)
             }
-            Direction::FromServer => {
-                let hop = self.plain_way(packet, conn.client().addr)?;
-                let vip = conn.virtual_endpoint();
-                let sent = match method {
-                    ForwardMethod::Masquerade => swift::send_from(frame, packet, vip),
-                    ForwardMethod::FullNat if !conn.tells() => {
-                        swift::send_between(frame, packet, vip, conn.client())
-                    }
-                    _ => false,
-                };
-                if !sent {
-                    return None;
-                }
-                counters.packet_out(packet.ip_len());
-                hop
+            (Plain::Tcp4, Direction::FromServer) => {
+                self.reply_on(HeadersV4::<true>::of(frame)?, summed, hit)
             }
+            (Plain::Udp4, Direction::FromClient) => {
+                self.request_on(HeadersV4::<false>::of(frame)?, summed, hit)
+            }
+            (Plain::Udp4, Direction::FromServer) => {
+                self.reply_on(HeadersV4::<false>::of(frame)?, summed, hit)
+            }
+            (Plain::Tcp6, Direction::FromClient) => {
+                self.request_on(HeadersV6::<true>::of(frame)?, summed, hit)
+            }
+            (Plain::Tcp6, Direction::FromServer) => {
+                self.reply_on(HeadersV6::<true>::of(frame)?, summed, hit)
+            }
+            (Plain::Udp6, Direction::FromClient) => {
+                self.request_on(HeadersV6::<false>::of(frame)?, summed, hit)
+            }
+            (Plain::Udp6, Direction::FromServer) => {
+                self.reply_on(HeadersV6::<false>::of(frame)?, summed, hit)
+            }
+        }
+    }
+
+    /// From the client. `summed`: the checksum is whole.
+    #[inline(always)]
+    fn request_on<H: Headers>(
+        &mut self,
+        mut headers: H,
+        summed: bool,
+        hit: &Hit<'g>,
+    ) -> Option<u32> {
+        let conn = hit.conn;
+        let settled = self.is_going_on(&headers, conn, Direction::FromClient)?;
+        let counters = self.counters_in_service(conn)?;
+        let length = headers.ip_len();
+        let (server, ports) = (conn.server_addr(), conn.ports());
+        let hop = self.plain_way(length, server)?;
+        if headers.is_from_loopback() {
+            return None;
+        }
+        let sent = if ports.is_by(ForwardMethod::Masquerade) {
+            let server = Endpoint::new(server, ports.server());
+            summed && !self.may_be_helped::<H>(ports) && headers.send_to(server)
+        } else if ports.is_by(ForwardMethod::DirectRoute) {
+            headers.pass();
+            true
+        } else if ports.is_by(ForwardMethod::FullNat) && summed && !conn.tells() {
+            let server = Endpoint::new(server, ports.server());
+            let local = conn.local()?;
+            headers.send_between(local, server)
+        } else {
+            false
         };
-        // A reply of UDP proves something of the client; others need no more than a look.
-        let proves = packet.kind == Kind::Udp && direction == Direction::FromServer;
-        if proves || !conn.stay(direction, self.now, self.timeouts) {
-            self.advance_by(event, packet.kind, conn, direction, Some(destination));
+        if !sent {
+            return None;
+        }
+        counters.packet_in(length);
+        conn.count_in_packet();
+        match settled {
+            true => conn.touch(self.now),
+            false => self.unsettled(H::TCP, hit),
         }
         Some(hop)
     }
 
-    /// The next hop to `to`, if the packet fits into its link.
+    /// The same from the server.
     #[inline(always)]
-    fn plain_way(&mut self, packet: &Packet, to: Addr) -> Option<u32> {
+    fn reply_on<H: Headers>(&mut self, mut headers: H, summed: bool, hit: &Hit<'g>) -> Option<u32> {
+        let conn = hit.conn;
+        let settled = self.is_going_on(&headers, conn, Direction::FromServer)?;
+        let counters = self.counters_in_service(conn)?;
+        let length = headers.ip_len();
+        let (client, ports) = (conn.client_addr(), conn.ports());
+        let hop = self.plain_way(length, client)?;
+        let vip = Endpoint::new(conn.virtual_addr(), ports.virtual_port());
+        let sent = if ports.is_by(ForwardMethod::Masquerade) {
+            summed && !self.may_be_helped::<H>(ports) && headers.send_from(vip)
+        } else if ports.is_by(ForwardMethod::FullNat) && summed && !conn.tells() {
+            headers.send_between(vip, Endpoint::new(client, ports.client()))
+        } else {
+            false
+        };
+        if !sent {
+            return None;
+        }
+        counters.packet_out(length);
+        match settled {
+            true => conn.touch(self.now),
+            false => self.unsettled(H::TCP, hit),
+        }
+        if !H::TCP {
+            // It proves something of the client.
+            assure(conn);
+        }
+        Some(hop)
+    }
+
+    /// Whether the packet leaves the connection in its state, which is one for this way, and may be
+    /// forwarded; then, whether there is nothing to do to the connection but to touch it.
+    #[inline(always)]
+    fn is_going_on<H: Headers>(
+        &self,
+        headers: &H,
+        conn: Conn<'g>,
+        direction: Direction,
+    ) -> Option<bool> {
+        let state = if H::TCP {
+            tcp::ESTABLISHED
+        } else {
+            udp::NORMAL
+        };
+        if headers.ttl() <= 1 || (H::TCP && headers.tcp_flags().0 & MOVING != TcpFlags::ACK.0) {
+            return None;
+        }
+        let settled = conn.is_settled(direction, state, self.settled);
+        (settled || conn.state() == state).then_some(settled)
+    }
+
+    /// Where packets of the connection are counted, if its destination is in service and stays.
+    #[inline(always)]
+    fn counters_in_service(&self, conn: Conn<'g>) -> Option<&'g Shard> {
+        // The place alone, without its generation, which lies in a cache line that is not needed
+        // otherwise: places are not given to others while connections hold them (`trash.rs`).
+        let destination = self.rules.destination(conn.dest_index())?;
+        let stays = destination.backend.is_available() && destination.leaving.is_none();
+        destination.counters.of(self.worker).filter(|_| stays)
+    }
+
+    /// Whether a connection may have a helper, which its port tells.
+    #[inline(always)]
+    fn may_be_helped<H: Headers>(&self, ports: Ports) -> bool {
+        H::TCP && self.rules.helpers.of(ports.virtual_port()).is_some()
+    }
+
+    /// A packet that leaves the state as it is has more to do: the timeouts have been set, or it is the
+    /// first one that came by.
+    #[cold]
+    #[inline(never)]
+    fn unsettled(&self, tcp: bool, hit: &Hit<'g>) {
+        let Hit { conn, direction } = *hit;
+        let (kind, event) = match tcp {
+            true => (Kind::Tcp, Event::Tcp(TcpEvent::Ack)),
+            false => (Kind::Udp, Event::Udp),
+        };
+        let destination = self.rules.destination(conn.dest_index());
+        let destination = destination.map(|found| &**found);
+        self.advance_by(event, kind, conn, direction, destination);
+    }
+
+    /// The next hop to `to`, if a packet of this length fits into its link.
+    #[inline(always)]
+    fn plain_way(&mut self, length: u32, to: Addr) -> Option<u32> {
         match self.routes.way(to) {
-            Way::Forward(route) if packet.ip_len() <= route.mtu => Some(route.hop),
+            Way::Forward(route) if length <= route.mtu => Some(route.hop),
             _ => None,
         }
     }
-}
-
-/// What a packet means to a connection that it leaves as it is.
-#[inline(always)]
-fn peaceful(packet: &Packet, conn: Conn<'_>) -> Option<Event> {
-    /// Those of which the state machine makes something.
-    const MOVING: TcpFlags =
-        TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0);
-    match packet.kind {
-        Kind::Tcp => {
-            let acknowledges = packet.tcp_flags.0 & MOVING.0 == TcpFlags::ACK.0;
-            (acknowledges && conn.state() == tcp::ESTABLISHED).then_some(Event::Tcp(TcpEvent::Ack))
-        }
-        Kind::Udp => Some(Event::Udp),
-        _ => None,
-    }
-}
-
-/// Whether the source is a loopback address; what [`Addr::is_loopback`] says, with the family known.
-#[inline(always)]
-fn is_loopback(packet: &Packet) -> bool {
-    let src = packet.flow.src.addr;
-    match packet.family {
-        Family::V4 => src.low_word() >> 24 == 127,
-        Family::V6 => src.hi == 0 && src.is_loopback(),
-    }
-}
-
-/// Whether the packet itself has nothing that forwarding would have to look at.
-#[inline(always)]
-fn is_plain(frame: &Frame<'_>, packet: &Packet) -> bool {
-    packet.fragment == Fragment::None && packet.ttl > 1 && frame.offload.segmentation.is_none()
 }
 
 #[cfg(test)]

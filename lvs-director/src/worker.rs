@@ -19,8 +19,8 @@ use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
 use lvs_conn::{Guard, Handle, Hit};
-use lvs_core::{DropReason, Flow, Tick};
-use lvs_packet::{Frame, Kind, Packet};
+use lvs_core::{DropReason, Family, Flow, Tick};
+use lvs_packet::{Frame, Kind, Packet, Plain};
 use std::sync::Arc;
 
 /// Frames that are looked up together.
@@ -39,7 +39,9 @@ pub struct Worker {
     pub(crate) identification: Identification,
     pub(crate) cursor: Cursor,
     pub(crate) resets: Resets,
-    /// What the batch at hand was parsed to; kept here so that no batch has to clear it first.
+    /// What the batch at hand was parsed to; kept here so that no batch has to clear it first. A frame
+    /// is plain, or has a packet.
+    plains: [Option<Plain>; BATCH],
     packets: [Option<Packet>; BATCH],
     flows: [Flow; BATCH],
 }
@@ -78,6 +80,7 @@ impl Worker {
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),
             cursor: Cursor::new(number),
             resets: Resets::default(),
+            plains: [None; BATCH],
             packets: [None; BATCH],
             flows: [Flow::NONE; BATCH],
         }
@@ -106,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// Without `STRAIGHT` nothing goes the straight way ([`Decider::established`]); for its test.
+    /// Without `STRAIGHT` nothing goes the straight way ([`Decider::straight`]); for its test.
     pub(crate) fn process_batch<R: Routes, const STRAIGHT: bool>(
         &mut self,
         now: Tick,
@@ -124,6 +127,7 @@ impl Worker {
             identification,
             cursor,
             resets,
+            plains,
             packets,
             flows,
             ..
@@ -139,19 +143,25 @@ impl Worker {
         let (Some(flows), Some(hits)) = (flows.get_mut(..count), hits.get_mut(..count)) else {
             return;
         };
-        for (((frame, verdict), packet), flow) in frames
+        let (Some(plains), Some(packets)) = (plains.get_mut(..count), packets.get_mut(..count))
+        else {
+            return;
+        };
+        let (v4, v6) = (rules.handles(Family::V4), rules.handles(Family::V6));
+        let handles = |plain: &Plain| match plain.family() {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        };
+        for ((((frame, verdict), plain), packet), flow) in frames
             .iter()
             .zip(verdicts.iter_mut())
+            .zip(plains.iter_mut())
             .zip(packets.iter_mut())
             .zip(flows.iter_mut())
         {
-            *verdict = Verdict::Pass;
-            if let Some(parsed) = lvs_packet::parse_plain(frame)
-                && rules.handles(parsed.family)
-            {
-                *flow = parsed.flow;
-                *packet = Some(parsed);
-            } else {
+            *plain = Plain::of(frame, flow).filter(handles);
+            if plain.is_none() {
+                *verdict = Verdict::Pass;
                 *packet = parse_any(frame, rules, verdict);
                 *flow = match packet {
                     Some(packet) if packet.has_ports() => packet.flow,
@@ -166,20 +176,27 @@ impl Worker {
             (now, routes),
             (limit, fragments, identification, cursor, resets),
         );
-        for (((frame, verdict), packet), hit) in frames
+        for (((((frame, verdict), plain), packet), flow), hit) in frames
             .iter_mut()
             .zip(verdicts.iter_mut())
+            .zip(plains.iter())
             .zip(packets.iter())
-            .zip(hits)
+            .zip(flows.iter())
+            .zip(hits.iter())
         {
-            if let Some(packet) = packet {
+            if let Some(plain) = plain {
                 if STRAIGHT
                     && let Some(hit) = hit
-                    && let Some(hop) = decider.established(frame, packet, hit)
+                    && let Some(hop) = decider.straight(frame, *plain, hit)
                 {
                     *verdict = Verdict::Forward(hop);
                     continue;
                 }
+                *verdict = match plain.packet(frame, flow) {
+                    Some(packet) => decider.decide(frame, &packet, *hit),
+                    None => Verdict::Pass,
+                };
+            } else if let Some(packet) = packet {
                 *verdict = decider.decide(frame, packet, *hit);
             }
             if let Verdict::Drop(reason) | Verdict::Answer(Some(reason)) = *verdict {
@@ -208,6 +225,7 @@ pub(crate) fn decider<'a, 'g, R>(
         worker,
         rules,
         timeouts: &director.timeouts,
+        settled: director.timeouts.settled(),
         settings: &director.settings,
         defence: &director.defence,
         calls: &director.calls,

@@ -42,7 +42,7 @@ pub fn rewrite(frame: &mut Frame<'_>, packet: &Packet, from: Endpoint, to: Endpo
     if from.addr.family() != family || to.addr.family() != family {
         return;
     }
-    if swift::rewrite::<false>(frame, packet, Some(from), Some(to)).is_none() {
+    if swift::rewrite(frame, packet, Some(from), Some(to)).is_none() {
         rewrite_ends(frame, packet, from, to);
     }
 }

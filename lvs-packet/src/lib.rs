@@ -6,7 +6,7 @@
 //!     |   the director decides
 //!     v                 v
 //!   nat, ttl, ethernet, tunnel, icmp   the frame goes on, rewritten in place
-//!   swift                              the same for plain packets, TTL and NAT at once
+//!   Plain, swift                       the same at a glance: the frames that nearly all are
 //!   fullnat, toa, uoa                  both ends at once, and the client told to the server
 //!   stream                             text of a TCP stream replaced, its numbers shifted
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
@@ -47,4 +47,4 @@ pub mod uoa;
 
 pub use frame::{Frame, Offload, PartialChecksum, SegmentKind, Segmentation};
 pub use packet::{Fragment, Kind, Packet, TcpFlags};
-pub use parse::{Quoted, QuotedKind, parse, parse_plain, parse_quoted, parse_quoted_tunnel};
+pub use parse::{Plain, Quoted, QuotedKind, parse, parse_quoted, parse_quoted_tunnel};

@@ -71,7 +71,7 @@ impl End {
 /// family, or a frame that is not `packet`, changes nothing.
 #[inline]
 pub fn rewrite_destination(frame: &mut Frame<'_>, packet: &Packet, to: Endpoint) {
-    if swift::rewrite::<false>(frame, packet, None, Some(to)).is_none() {
+    if swift::rewrite(frame, packet, None, Some(to)).is_none() {
         rewrite_any(frame, packet, to, End::Destination);
     }
 }
@@ -79,7 +79,7 @@ pub fn rewrite_destination(frame: &mut Frame<'_>, packet: &Packet, to: Endpoint)
 /// Lets the packet come from `from`: a server's reply on its way to the client. An endpoint of the
 /// other family, or a frame that is not `packet`, changes nothing.
 pub fn rewrite_source(frame: &mut Frame<'_>, packet: &Packet, from: Endpoint) {
-    if swift::rewrite::<false>(frame, packet, Some(from), None).is_none() {
+    if swift::rewrite(frame, packet, Some(from), None).is_none() {
         rewrite_any(frame, packet, from, End::Source);
     }
 }

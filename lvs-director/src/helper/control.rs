@@ -19,26 +19,49 @@ const LISTEN: u32 = 120;
 
 /// The helpers of one director, by service port.
 #[derive(Clone, Debug)]
-pub(crate) struct Helpers(Vec<(u16, Arc<dyn Helper>)>);
+pub(crate) struct Helpers {
+    all: Vec<(u16, Arc<dyn Helper>)>,
+    /// A bit for the ports of which one has a helper.
+    ports: u64,
+}
 
 impl Default for Helpers {
     /// FTP at its port, as in the kernel.
     fn default() -> Self {
-        Self(vec![(crate::rules::FTP, Arc::new(super::Ftp))])
+        Self::new(&[(crate::rules::FTP, Arc::new(super::Ftp))])
     }
 }
 
 impl Helpers {
     pub(crate) fn new(helpers: &[(u16, Arc<dyn Helper>)]) -> Self {
-        Self(helpers.to_vec())
+        Self {
+            all: helpers.to_vec(),
+            ports: helpers
+                .iter()
+                .fold(0, |ports, (port, _)| ports | bit(*port)),
+        }
     }
 
     /// The helper of a service port.
     #[inline]
     pub(crate) fn of(&self, port: u16) -> Option<&dyn Helper> {
-        let found = self.0.iter().find(|(of, _)| *of == port);
+        match self.ports & bit(port) {
+            0 => None,
+            _ => self.find(port),
+        }
+    }
+
+    #[cold]
+    fn find(&self, port: u16) -> Option<&dyn Helper> {
+        let found = self.all.iter().find(|(of, _)| *of == port);
         found.map(|(_, helper)| &**helper)
     }
+}
+
+/// One of 64 bits, shared by many ports.
+#[inline]
+const fn bit(port: u16) -> u64 {
+    1 << (port % 64)
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
@@ -47,13 +70,6 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         method == ForwardMethod::Masquerade
             && flow.protocol == Protocol::Tcp
             && self.rules.helpers.of(flow.dst.port).is_some()
-    }
-
-    /// Whether a connection may have a helper, which its port tells.
-    #[inline]
-    pub(crate) fn may_be_helped(&self, conn: Conn<'_>) -> bool {
-        let port = conn.virtual_endpoint().port;
-        self.rules.helpers.of(port).is_some()
     }
 
     /// Has the helper of a connection, if it has one, look into a packet and change it. Answers the
@@ -67,7 +83,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         from: Direction,
     ) -> Option<Packet> {
         let rules = self.rules;
-        let helper = rules.helpers.of(conn.virtual_endpoint().port)?;
+        let helper = rules.helpers.of(conn.ports().virtual_port())?;
         if conn.is_helped() {
             self.help(frame, packet, conn, from, helper)
         } else {

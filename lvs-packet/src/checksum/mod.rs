@@ -67,8 +67,15 @@ fn native_sum(bytes: &[u8]) -> u64 {
 const fn fold(total: u64) -> u16 {
     // A sum with a carry is below the largest: the carry itself makes no other.
     let (sum, carry) = (total as u32).overflowing_add((total >> 32) as u32);
-    let sum = sum + carry as u32;
-    add((sum >> 16) as u16, sum as u16)
+    fold_long(sum + carry as u32)
+}
+
+/// The same of a 32-bit sum.
+#[inline(always)]
+pub(crate) const fn fold_long(sum: u32) -> u16 {
+    // Both halves of the result are the sum of both halves; the carry of the lower one, which is
+    // that of the sum, comes into the upper one by itself.
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Adds two sums.
@@ -93,14 +100,16 @@ pub(crate) fn words_are_true(words: [[u8; 4]; 5]) -> bool {
     fold(a + b + c + d + e) == 0xffff
 }
 
-/// The same of a header that was read in three words.
+/// The same of a header that was read in three words, as they lie, and that is not all zeros.
 #[inline(always)]
 pub(crate) const fn header_is_true(first: u64, second: u64, last: u32) -> bool {
-    // Words of 32 bits are as good as words of 16, and a sum of all ones in 16 bits is one that
+    /// The inverse of 2^16 - 1 modulo 2^64: what it makes small is a multiple.
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const { assert!(INVERSE.wrapping_mul(0xffff) == 1) };
+    // Words of 64 bits are as good as words of 16, and a sum of all ones in 16 bits is one that
     // 2^16 - 1 divides: a multiplication tells, where folding takes a chain of additions.
-    const LOW: u64 = 0xffff_ffff;
-    let sum = (first >> 32) + (first & LOW) + (second >> 32) + (second & LOW) + last as u64;
-    sum != 0 && sum.is_multiple_of(0xffff)
+    let sum = wrap(wrap(first, second), last as u64);
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// The checksum of words in host order.
@@ -146,41 +155,10 @@ impl Delta {
         Self(self.0 + removed + added)
     }
 
-    /// Two octets changed. A sum is the same in every order of octets, if all words are read in the
-    /// same (RFC 1071, 2 B): the functions that are called native take octets as the machine does,
-    /// and spare it their exchange. They must not be mixed with the others.
-    #[inline(always)]
-    pub(crate) const fn native_word(self, old: [u8; 2], new: [u8; 2]) -> Self {
-        self.word(u16::from_ne_bytes(old), u16::from_ne_bytes(new))
-    }
-
-    /// Four octets changed.
-    #[inline(always)]
-    pub(crate) const fn native_long(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        Self(self.0 + (!u32::from_ne_bytes(old)) as u64 + u32::from_ne_bytes(new) as u64)
-    }
-
-    /// Sixteen octets changed.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
-    pub(crate) const fn native_longest(self, old: [u8; 16], new: [u8; 16]) -> Self {
-        let (old, new) = (!u128::from_ne_bytes(old), u128::from_ne_bytes(new));
-        let removed = wrap(old as u64, (old >> 64) as u64);
-        let added = wrap(new as u64, (new >> 64) as u64);
-        let sum = wrap(removed, added);
-        Self(self.0 + (sum >> 32) + (sum & 0xffff_ffff))
-    }
-
     /// What else is added to the sum.
     #[inline(always)]
     pub(crate) const fn plus(self, word: u16) -> Self {
         Self(self.0 + word as u64)
-    }
-
-    /// The checksum after the changes, all of them native.
-    #[inline(always)]
-    pub(crate) const fn native_apply(self, checksum: [u8; 2]) -> [u8; 2] {
-        self.apply(u16::from_ne_bytes(checksum)).to_ne_bytes()
     }
 
     /// The checksum after the changes.
@@ -194,6 +172,44 @@ impl Delta {
     pub(crate) const fn apply_to_sum(self, sum: u16) -> u16 {
         // Folded apart: the header's word, which comes from memory, is added last.
         add(fold(self.0), sum)
+    }
+}
+
+/// What changes of octets do to a sum that covers them: a few words, to be added up. A sum is the same
+/// in every order of octets, if all words are read in the same (RFC 1071, 2 B): here they are taken
+/// as the machine does, which spares it their exchange. Not to be mixed with [`Delta`].
+pub(crate) mod native {
+    use super::{fold, fold_long, wrap};
+
+    /// Two octets changed.
+    #[inline(always)]
+    pub(crate) const fn word(old: [u8; 2], new: [u8; 2]) -> u32 {
+        !u16::from_ne_bytes(old) as u32 + u16::from_ne_bytes(new) as u32
+    }
+
+    /// Four octets changed.
+    #[inline(always)]
+    pub(crate) const fn long(old: [u8; 4], new: [u8; 4]) -> u32 {
+        let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
+        let (sum, carry) = (!old).overflowing_add(new);
+        fold_long(sum + carry as u32) as u32
+    }
+
+    /// Sixteen octets changed.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
+    pub(crate) const fn longest(old: [u8; 16], new: [u8; 16]) -> u32 {
+        let (old, new) = (!u128::from_ne_bytes(old), u128::from_ne_bytes(new));
+        let removed = wrap(old as u64, (old >> 64) as u64);
+        let added = wrap(new as u64, (new >> 64) as u64);
+        fold(wrap(removed, added)) as u32
+    }
+
+    /// The checksum after changes that come to this sum.
+    #[inline(always)]
+    pub(crate) const fn apply(checksum: [u8; 2], changes: u32) -> [u8; 2] {
+        let sum = !u16::from_ne_bytes(checksum) as u32 + changes;
+        (!fold_long(sum)).to_ne_bytes()
     }
 }
 

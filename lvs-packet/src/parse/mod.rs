@@ -26,11 +26,13 @@ mod transport;
 use crate::bytes::{array, u16_at};
 use crate::frame::Frame;
 use crate::packet::{Fragment, Kind, Packet};
-use lvs_core::{Addr, DropReason, Family};
+use lvs_core::{Addr, DropReason, Family, Flow};
 
 pub(crate) use ipv6::MAX_EXTENSION_HEADERS;
 pub(crate) use transport::{ICMP_LEN, TCP_LEN, UDP_LEN};
 
+pub use plain::Plain;
+pub(crate) use plain::{HEAD_V4, HEAD_V6, L4_V4, L4_V6};
 pub use quoted::{Quoted, QuotedKind, parse_quoted, parse_quoted_tunnel};
 
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -90,19 +92,11 @@ pub(crate) struct Network {
 /// IP is none of that but [`Kind::NotIp`].
 #[inline]
 pub fn parse(frame: &Frame<'_>) -> Result<Packet, DropReason> {
-    match frame.get().and_then(plain::parse) {
+    let mut flow = Flow::NONE;
+    match Plain::of(frame, &mut flow).and_then(|plain| plain.packet(frame, &flow)) {
         Some(packet) => Ok(packet),
         None => general(frame),
     }
-}
-
-/// What [`parse`] says of a plain frame: TCP or UDP, whole, over IPv4 without options or IPv6 without
-/// extension headers, no VLAN tag, nothing wrong; `None` of any other. For a loop over many frames,
-/// whose compiler then has nothing to keep ready for the others.
-#[inline(always)]
-#[must_use]
-pub fn parse_plain(frame: &Frame<'_>) -> Option<Packet> {
-    plain::parse(frame.get()?)
 }
 
 /// Parses any frame.

@@ -1,81 +1,183 @@
 //! The frames that nearly all are: TCP or UDP, whole, over IPv4 without options or IPv6 without
 //! extension headers, no VLAN tag, nothing wrong.
 //!
-//! Says of them what the general parser says, in half of its instructions: the length of all headers
-//! is compared once, every offset is a constant, and fields are cut out of a few wide loads. Of all
-//! other frames it says nothing, and never why.
+//! In: a frame. Out: which of four sorts it is, and its flow; of any other frame nothing, and never
+//! why. The length of all headers is compared once, every offset is a constant, and fields are
+//! compared as they lie. What else the general parser would say can be asked for afterwards
+//! ([`Plain::packet`]): most packets of a director are forwarded without it.
 
 use super::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN};
 use super::{TCP_LEN, UDP_LEN, number};
-use crate::bytes::{u8_at, u16_at, u32_at, u64_at};
+use crate::bytes::{array, u8_at, u16_at, u32_at, u64_at};
 use crate::checksum;
+use crate::frame::Frame;
 use crate::packet::{Fragment, Kind, Packet, TcpFlags};
 use lvs_core::{Addr, Endpoint, Family, Flow, Protocol};
 
-/// What an IP header says.
-struct Ip {
-    family: Family,
-    src: Addr,
-    dst: Addr,
-    protocol: u8,
-    ttl: u8,
-    tos: u8,
-    dont_fragment: bool,
-    /// Length with all that follows.
-    total: usize,
+/// A plain frame, by what it carries: TCP or UDP, whole, over IPv4 without options or IPv6 without
+/// extension headers, no VLAN tag, nothing wrong with it. Its offsets are constants.
+///
+/// ```
+/// use lvs_core::Flow;
+/// use lvs_packet::{Frame, Offload, Plain, build, parse};
+/// let mut buffer = [0; 128];
+/// let ip = build::Ip::new("198.51.100.7".parse()?, "192.0.2.10".parse()?);
+/// let length = build::tcp(&mut buffer, &ip, &build::Tcp::syn(40000, 80), b"").unwrap();
+/// let frame = Frame::new(&mut buffer, 0, length, Offload::default());
+/// let mut flow = Flow::NONE;
+/// let plain = Plain::of(&frame, &mut flow).unwrap();
+/// assert_eq!(plain, Plain::Tcp4);
+/// assert_eq!(plain.packet(&frame, &flow), parse(&frame).ok());
+/// # Ok::<(), core::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// TCP over IPv4.
+    Tcp4,
+    /// UDP over IPv4.
+    Udp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// UDP over IPv6.
+    Udp6,
 }
 
-/// The packet of a plain frame; `None` of any other.
-#[inline(always)]
-pub(super) fn parse(bytes: &[u8]) -> Option<Packet> {
-    // No shorter one is worth a way of its own: Ethernet pads to 60.
-    let head: &[u8; ETHERNET_LEN + IPV4_LEN + TCP_LEN] = bytes.first_chunk()?;
-    match u16_at(head, 12)? {
-        ETHERTYPE_IPV4 => transport::<IPV4_LEN, { ETHERNET_LEN + IPV4_LEN }>(bytes, &ipv4(head)?),
-        ETHERTYPE_IPV6 => transport::<IPV6_LEN, { ETHERNET_LEN + IPV6_LEN }>(bytes, &ipv6(head)?),
-        _ => None,
+/// The headers of a plain frame of IPv4, and of a longer transport header what there is of it: no
+/// frame is shorter, Ethernet pads to 60.
+pub(crate) const HEAD_V4: usize = ETHERNET_LEN + IPV4_LEN + TCP_LEN;
+/// The same of IPv6; a shorter datagram of UDP is not worth a way of its own.
+pub(crate) const HEAD_V6: usize = ETHERNET_LEN + IPV6_LEN + TCP_LEN;
+/// Where the transport header begins.
+pub(crate) const L4_V4: usize = ETHERNET_LEN + IPV4_LEN;
+pub(crate) const L4_V6: usize = ETHERNET_LEN + IPV6_LEN;
+
+impl Plain {
+    /// What a frame is, if it is plain: then `flow` is its flow; otherwise `flow` is left alone.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(frame: &Frame<'_>, flow: &mut Flow) -> Option<Self> {
+        let bytes = frame.get()?;
+        let head: &[u8; HEAD_V4] = bytes.first_chunk()?;
+        match u16::from_ne_bytes(*array(head, 12)?) {
+            V4 => ipv4(head, bytes.len(), flow),
+            V6 => ipv6(bytes.first_chunk()?, bytes.len(), flow),
+            _ => None,
+        }
+    }
+
+    /// The family of its addresses.
+    #[inline]
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Tcp4 | Self::Udp4 => Family::V4,
+            Self::Tcp6 | Self::Udp6 => Family::V6,
+        }
+    }
+
+    /// What the general parser says of it. `frame` and `flow` are those that it was found with; of
+    /// another frame the answer is of no meaning.
+    #[inline]
+    #[must_use]
+    pub fn packet(self, frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
+        let head: &[u8; HEAD_V4] = frame.get()?.first_chunk()?;
+        let (kind, tcp) = match self {
+            Self::Tcp4 | Self::Tcp6 => (Kind::Tcp, true),
+            Self::Udp4 | Self::Udp6 => (Kind::Udp, false),
+        };
+        let family = self.family();
+        let octet = |at| u8_at(head, ETHERNET_LEN + at);
+        let word = |at| u16_at(head, ETHERNET_LEN + at);
+        let (l4, length, ttl, tos, dont_fragment) = match family {
+            Family::V4 => (L4_V4, word(2)?, octet(8)?, octet(1)?, octet(6)? & 0x40 != 0),
+            Family::V6 => (
+                L4_V6,
+                word(4)?,
+                octet(7)?,
+                octet(0)? << 4 | octet(1)? >> 4,
+                true,
+            ),
+        };
+        // What the length of an IPv6 packet does not count is what precedes the transport header.
+        let from = if family == Family::V4 {
+            ETHERNET_LEN
+        } else {
+            L4_V6
+        };
+        let tcp_flags = match tcp {
+            true => u8_at(frame.get()?, l4 + 13)?,
+            false => 0,
+        };
+        Some(Packet {
+            kind,
+            flow: *flow,
+            family,
+            protocol: flow.protocol.number(),
+            l3: u16::try_from(ETHERNET_LEN).ok()?,
+            l4: u16::try_from(l4).ok()?,
+            end: u32::try_from(from).ok()? + u32::from(length),
+            tcp_flags: TcpFlags(tcp_flags),
+            ttl,
+            tos,
+            dont_fragment,
+            fragment: Fragment::None,
+            sctp_chunk: 0,
+        })
     }
 }
 
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "fields are cut out of wider words"
-)]
-fn ipv4(head: &[u8; 54]) -> Option<Ip> {
-    /// Version 4, five words long; and of the word of the fragment nothing but DF.
-    const FIXED: u64 = 0xff00_0000_0000_3fff;
-    const PLAIN: u64 = 0x4500_0000_0000_0000;
-    const DONT_FRAGMENT: u64 = 0x4000;
+/// The types of Ethernet as they lie in a frame.
+const V4: u16 = ETHERTYPE_IPV4.to_be();
+const V6: u16 = ETHERTYPE_IPV6.to_be();
 
-    let first = u64_at(head, ETHERNET_LEN)?;
-    let second = u64_at(head, ETHERNET_LEN + 8)?;
-    let dst = u32_at(head, ETHERNET_LEN + 16)?;
-    let src = second as u32;
-    // Multicast, and the reserved block of which one address is refused.
-    let unusual = src >> 29 == 7;
-    if first & FIXED != PLAIN || unusual || !checksum::header_is_true(first, second, dst) {
+#[inline(always)]
+fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
+    /// Version 4, five words long; and of the word of the fragment nothing but DF.
+    const FIXED: u64 = 0xff00_0000_0000_3fff_u64.to_be();
+    const PLAIN: u64 = 0x4500_0000_0000_0000_u64.to_be();
+    /// Multicast begins here, and the reserved block of which one address is refused.
+    const UNUSUAL: u8 = 0xe0;
+
+    let first = u64::from_ne_bytes(*array(head, ETHERNET_LEN)?);
+    let second = u64::from_ne_bytes(*array(head, ETHERNET_LEN + 8)?);
+    let last = u32::from_ne_bytes(*array(head, ETHERNET_LEN + 16)?);
+    if first & FIXED != PLAIN
+        || u8_at(head, ETHERNET_LEN + 12)? >= UNUSUAL
+        || !checksum::header_is_true(first, second, last)
+    {
         return None;
     }
-    Some(Ip {
-        family: Family::V4,
-        src: Addr::from_v4_bits(src),
-        dst: Addr::from_v4_bits(dst),
-        protocol: (second >> 48) as u8,
-        ttl: (second >> 56) as u8,
-        tos: (first >> 48) as u8,
-        dont_fragment: first & DONT_FRAGMENT != 0,
-        total: usize::from((first >> 32) as u16),
-    })
+    let total = usize::from(u16_at(head, ETHERNET_LEN + 2)?);
+    if ETHERNET_LEN + total > len {
+        return None;
+    }
+    let next = u8_at(head, ETHERNET_LEN + 9)?;
+    let (plain, protocol) = if next == number::TCP {
+        fits_tcp::<IPV4_LEN>(u8_at(head, L4_V4 + 12)?, total)?;
+        (Plain::Tcp4, Protocol::Tcp)
+    } else if next == number::UDP {
+        fits_udp::<IPV4_LEN>(u16_at(head, L4_V4 + 4)?, total)?;
+        (Plain::Udp4, Protocol::Udp)
+    } else {
+        return None;
+    };
+    let end = |address, port| {
+        let address = Addr::from_v4_bits(u32_at(head, address)?);
+        Some(Endpoint::new(address, u16_at(head, port)?))
+    };
+    *flow = Flow::new(
+        protocol,
+        end(ETHERNET_LEN + 12, L4_V4)?,
+        end(ETHERNET_LEN + 16, L4_V4 + 2)?,
+    );
+    Some(plain)
 }
 
 #[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "fields are cut out of wider words"
-)]
-fn ipv6(head: &[u8; 54]) -> Option<Ip> {
-    let first = u64_at(head, ETHERNET_LEN)?;
+fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
+    /// Of what is refused, mapped IPv4 addresses begin with zeros, and multicast is the last.
+    const MULTICAST: u64 = 0xff00_0000_0000_0000;
+
     let addr = |at| {
         Some(Addr {
             hi: u64_at(head, at)?,
@@ -83,79 +185,52 @@ fn ipv6(head: &[u8; 54]) -> Option<Ip> {
         })
     };
     let (src, dst) = (addr(ETHERNET_LEN + 8)?, addr(ETHERNET_LEN + 24)?);
-    // Of what is refused, mapped IPv4 addresses begin with zeros, and multicast is the last.
-    let usual = src.hi != 0 && src.hi < 0xff00_0000_0000_0000 && dst.hi != 0;
-    if first >> 60 != 6 || !usual {
+    let usual = src.hi != 0 && src.hi < MULTICAST && dst.hi != 0;
+    if u8_at(head, ETHERNET_LEN)? >> 4 != 6 || !usual {
         return None;
     }
-    Some(Ip {
-        family: Family::V6,
-        src,
-        dst,
-        protocol: (first >> 8) as u8,
-        ttl: first as u8,
-        tos: (first >> 52) as u8,
-        dont_fragment: true,
-        total: IPV6_LEN + usize::from((first >> 16) as u16),
-    })
+    let payload = usize::from(u16_at(head, ETHERNET_LEN + 4)?);
+    if L4_V6 + payload > len {
+        return None;
+    }
+    let next = u8_at(head, ETHERNET_LEN + 6)?;
+    let (plain, protocol) = if next == number::TCP {
+        fits_tcp::<0>(u8_at(head, L4_V6 + 12)?, payload)?;
+        (Plain::Tcp6, Protocol::Tcp)
+    } else if next == number::UDP {
+        fits_udp::<0>(u16_at(head, L4_V6 + 4)?, payload)?;
+        (Plain::Udp6, Protocol::Udp)
+    } else {
+        return None;
+    };
+    *flow = Flow::new(
+        protocol,
+        Endpoint::new(src, u16_at(head, L4_V6)?),
+        Endpoint::new(dst, u16_at(head, L4_V6 + 2)?),
+    );
+    Some(plain)
 }
 
-/// Completes the packet whose IP header is `LENGTH` bytes long and ends at `L4`.
+/// Whether a TCP header whose data begins where its octet says fits behind so many bytes of a packet.
 #[inline(always)]
-fn transport<const LENGTH: usize, const L4: usize>(bytes: &[u8], ip: &Ip) -> Option<Packet> {
-    const { assert!(L4 < 256) };
-    let end = ETHERNET_LEN + ip.total;
-    if end > bytes.len() {
-        return None;
-    }
-    let (kind, named, length, tcp_flags) = match ip.protocol {
-        number::TCP => {
-            let data = u8_at(bytes, L4 + 12)?;
-            if data < 0x50 {
-                return None;
-            }
-            let length = usize::from(data >> 4) * 4;
-            (Kind::Tcp, Protocol::Tcp, length, u8_at(bytes, L4 + 13)?)
-        }
-        number::UDP => {
-            let length = usize::from(u16_at(bytes, L4 + 4)?);
-            if length < UDP_LEN {
-                return None;
-            }
-            (Kind::Udp, Protocol::Udp, length, 0)
-        }
-        _ => return None,
-    };
-    if LENGTH + length > ip.total {
-        return None;
-    }
-    let [s0, s1, d0, d1] = u32_at(bytes, L4)?.to_be_bytes();
-    Some(Packet {
-        kind,
-        flow: Flow::new(
-            named,
-            Endpoint::new(ip.src, u16::from_be_bytes([s0, s1])),
-            Endpoint::new(ip.dst, u16::from_be_bytes([d0, d1])),
-        ),
-        family: ip.family,
-        protocol: ip.protocol,
-        l3: u16::try_from(ETHERNET_LEN).ok()?,
-        l4: u16::try_from(L4).ok()?,
-        end: u32::try_from(end).ok()?,
-        tcp_flags: TcpFlags(tcp_flags),
-        ttl: ip.ttl,
-        tos: ip.tos,
-        dont_fragment: ip.dont_fragment,
-        fragment: Fragment::None,
-        sctp_chunk: 0,
-    })
+fn fits_tcp<const BEFORE: usize>(data: u8, total: usize) -> Option<()> {
+    // In words, in the upper half of the octet.
+    (data >= 0x50 && usize::from(data >> 4) * 4 + BEFORE <= total).then_some(())
+}
+
+/// Whether a datagram of UDP that says this length fits behind so many bytes of a packet.
+#[inline(always)]
+fn fits_udp<const BEFORE: usize>(length: u16, total: usize) -> Option<()> {
+    let length = usize::from(length);
+    (length >= UDP_LEN && length + BEFORE <= total).then_some(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Plain;
     use crate::frame::{Frame, Offload, SegmentKind, Segmentation};
     use crate::{build, checksum, parse::general};
-    use lvs_core::Addr;
+    use lvs_core::{Addr, Flow};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -217,14 +292,19 @@ mod tests {
                 header_len: 0,
                 ecn: false,
             });
-            let plain = super::parse(&bytes);
+            let unedited = bytes == original;
+            let length = bytes.len();
+            let offload = Offload { segmentation, ..Offload::default() };
+            let frame = Frame::new(&mut bytes, 0, length, offload);
+            let mut flow = Flow::NONE;
+            let plain = Plain::of(&frame, &mut flow);
             // A short datagram over IPv6 is not worth a way of its own.
-            prop_assert!(plain.is_some() || bytes != original || bytes.len() < 74);
-            if plain.is_some() {
-                let length = bytes.len();
-                let offload = Offload { segmentation, ..Offload::default() };
-                let general = general(&Frame::new(&mut bytes, 0, length, offload));
-                prop_assert_eq!(plain, general.ok());
+            prop_assert!(plain.is_some() || !unedited || length < 74);
+            match plain {
+                Some(plain) => {
+                    prop_assert_eq!(plain.packet(&frame, &flow), general(&frame).ok());
+                }
+                None => prop_assert_eq!(flow, Flow::NONE),
             }
         }
     }
