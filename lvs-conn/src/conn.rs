@@ -25,6 +25,14 @@ pub struct DestinationId {
     pub generation: u32,
 }
 
+impl DestinationId {
+    /// None: a place that no list has.
+    pub const NONE: Self = Self {
+        index: u32::MAX,
+        generation: 0,
+    };
+}
+
 /// From which side a packet comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -213,6 +221,12 @@ impl<'g> Conn<'g> {
     #[must_use]
     pub fn mark(self) -> u32 {
         self.entry.mark.load(Relaxed)
+    }
+
+    /// Gives it another mark: after [attaching](crate::Table::attach) a table whose marks meant
+    /// something to the process that had it.
+    pub fn set_mark(self, mark: u32) {
+        self.entry.mark.store(mark, Relaxed);
     }
 
     /// The state of the protocol, in the numbers of [`lvs_core::state`].

@@ -303,6 +303,35 @@ impl Entry {
         self.more_packets.store(0, Relaxed);
     }
 
+    /// Makes the entry what another one is. Nobody else may see it yet.
+    pub(crate) fn copy(&self, other: &Self) {
+        self.ports.store(other.ports.load(Relaxed), Relaxed);
+        for (mine, others) in self.body().into_iter().zip(other.body()) {
+            mine.store(others.load(Relaxed), Relaxed);
+        }
+        for (mine, others) in self.small().into_iter().zip(other.small()) {
+            mine.store(others.load(Relaxed), Relaxed);
+        }
+        self.dest.store(other.dest.load(Relaxed), Relaxed);
+        self.local_port
+            .store(other.local_port.load(Relaxed), Relaxed);
+        self.cold.store(other.cold.load(Relaxed), Relaxed);
+        self.word.store(other.word.load(Relaxed), Relaxed);
+    }
+
+    /// The words of 32 bits that mean something to more than one process.
+    const fn small(&self) -> [&AtomicU32; 7] {
+        [
+            &self.last_seen,
+            &self.dest_index,
+            &self.dest_generation,
+            &self.timeout,
+            &self.more_packets,
+            &self.mark,
+            &self.control,
+        ]
+    }
+
     pub(crate) fn set_destination(&self, index: u32, generation: u32) {
         self.dest
             .store(u16::try_from(index).unwrap_or(FAR), Relaxed);

@@ -12,23 +12,18 @@
 //! before its word says that it is live, and its word is cleared before it is filled again, so a
 //! live one is whole, and a half-written one is not live. All else is made anew on attaching: the
 //! index, with a new key; which entries are free; the collector's wheel. That takes about a
-//! tenth of a second for a million connections.
+//! tenth of a second for a million connections (`recover.rs`).
 
-use crate::entry::{
-    CLOSED, Entry, INVALID, LIVE, NIL, ONE_PACKET, QUEUED, RETIRED, SILENT, TEMPLATE, UNLINKED,
-    VERSION,
-};
+use crate::entry::{Entry, LIVE, NIL, UNLINKED};
 use crate::hash::FlowHash;
 use crate::index::BUCKET_BYTES;
 use crate::mapping::{Mapping, Slab, Zero};
-use crate::new_connection::ConnKind;
-use crate::pool::BUNDLE;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 use crate::table::{MAX_CONNECTIONS, Table, TableConfig, TableError};
 use lvs_core::Tick;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -97,6 +92,22 @@ pub enum FileError {
     /// The header is not what was written, or the file is shorter than it says.
     #[error("the connection table in this file is damaged: {0}")]
     Damaged(&'static str),
+    /// The file system has less room than the table may need once it is full.
+    #[error(
+        "the connection table may need {needed} bytes, and the file system has room for {room}"
+    )]
+    NoRoom {
+        /// Bytes that may yet be needed.
+        needed: u64,
+        /// Bytes that are free.
+        room: u64,
+    },
+    /// It has more connections than the table shall have at most.
+    #[error("the table in this file has {connections} connections, more than the new capacity")]
+    TooSmall {
+        /// How many it has.
+        connections: usize,
+    },
     /// There is no such table.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -190,13 +201,9 @@ impl Table {
     /// If the file exists or cannot be made, or the configuration is impossible.
     pub fn create(path: impl AsRef<Path>, config: &TableConfig) -> Result<Self, FileError> {
         let plan = config.plan()?;
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(path)?;
-        lock(&file)?;
-        file.set_len(plan.len() as u64)?;
-        let mapping = Arc::new(Mapping::of_file(file, plan.len())?);
-        let table = Self::in_memory(&mapping, plan, config.hash);
-        table.head().write(plan);
+        let path = path.as_ref();
+        let file = Fresh::create(path, plan)?.publish(path)?;
+        let (table, _) = file.attach(config.hash, Tick(0))?;
         Ok(table)
     }
 
@@ -214,6 +221,44 @@ impl Table {
         hash: FlowHash,
         now: Tick,
     ) -> Result<(Self, Attached), FileError> {
+        Existing::open(path.as_ref())?.attach(hash, now)
+    }
+
+    /// [Attaches](Self::attach) a file if there is one, and [creates](Self::create) it otherwise. One
+    /// of another capacity is replaced by one of this, which has the same connections.
+    ///
+    /// # Errors
+    /// As those, and if the file has more connections than the capacity.
+    pub fn open(
+        path: impl AsRef<Path>,
+        config: &TableConfig,
+        now: Tick,
+    ) -> Result<(Self, Attached), FileError> {
+        let path = path.as_ref();
+        let plan = config.plan()?;
+        match Existing::open(path) {
+            Ok(old) if old.plan.capacity == plan.capacity => old.attach(config.hash, now),
+            Ok(old) => {
+                let new = Fresh::create(path, plan)?;
+                copy_live(&old.map()?, &new.map()?)?;
+                new.replace(path)?.attach(config.hash, now)
+            }
+            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Ok((Self::create(path, config)?, Attached::default()))
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// A file that holds a table, locked.
+struct Existing {
+    file: File,
+    plan: Plan,
+}
+
+impl Existing {
+    fn open(path: &Path) -> Result<Self, FileError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         lock(&file)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
@@ -228,138 +273,135 @@ impl Table {
         if len < plan.len() {
             return Err(FileError::Damaged("it is shorter than it says"));
         }
-        let mapping = Arc::new(Mapping::of_file(file, plan.len())?);
-        let table = Self::in_memory(&mapping, plan, hash);
+        Ok(Self { file, plan })
+    }
+
+    fn map(&self) -> Result<Parts, FileError> {
+        Parts::of(self.file.try_clone()?, self.plan)
+    }
+
+    fn attach(self, hash: FlowHash, now: Tick) -> Result<(Table, Attached), FileError> {
+        room::check(&self.file)?;
+        let mapping = Arc::new(Mapping::of_file(self.file, self.plan.len())?);
+        let table = Table::in_memory(&mapping, self.plan, hash);
         let attached = table.recover(now);
         Ok((table, attached))
     }
+}
 
-    /// [Attaches](Self::attach) a file if there is one, and [creates](Self::create) it otherwise. The
-    /// capacity is that of the file.
-    ///
-    /// # Errors
-    /// As those.
-    pub fn open(
-        path: impl AsRef<Path>,
-        config: &TableConfig,
-        now: Tick,
-    ) -> Result<(Self, Attached), FileError> {
-        let path = path.as_ref();
-        match Self::create(path, config) {
-            Ok(table) => Ok((table, Attached::default())),
-            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Self::attach(path, config.hash, now)
-            }
-            Err(other) => Err(other),
-        }
-    }
+/// A file in the making, locked, beside the path that it will have: nobody finds half of one there.
+struct Fresh {
+    path: PathBuf,
+    file: File,
+    plan: Plan,
+}
 
-    /// Makes a table of entries again, with nobody else about.
-    fn recover(&self, now: Tick) -> Attached {
-        self.index.clear();
-        let shift = {
-            let before = Tick(self.head().now.load(Relaxed));
-            // A clock that is behind has started anew.
-            if before.is_after(now) {
-                now.0.wrapping_sub(before.0)
-            } else {
-                0
-            }
+impl Fresh {
+    fn create(beside: &Path, plan: Plan) -> Result<Self, FileError> {
+        let mut path = beside.as_os_str().to_owned();
+        path.push(".new");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true);
+        // Who is client of whom is nobody else's business.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        lock(&file)?;
+        let new = Self {
+            path: path.into(),
+            file,
+            plan,
         };
-        let capacity = self.capacity();
-        let used = (self.pool.used() as usize).min(capacity);
-        let entries = self.entries.get(..used).unwrap_or_default();
-        for entry in entries {
-            if !entry.is_possible() {
-                entry.word.store(0, Relaxed);
-            }
-            entry.children.store(0, Relaxed);
-        }
-        let mut attached = Attached::default();
-        let mut free = [NIL; BUNDLE];
-        let (mut count, mut queue) = (0, NIL);
-        for (index, entry) in (0..).zip(entries) {
-            if self.take_over(index, entry, shift, now) {
-                entry.queue_next.store(queue, Relaxed);
-                queue = index;
-                attached.kept += 1;
-                continue;
-            }
-            // What was free, or never filled, was no connection.
-            attached.dropped += usize::from(entry.word.load(Relaxed) != 0);
-            entry.word.store(0, Relaxed);
-            if let Some(place) = free.get_mut(count) {
-                *place = index;
-            }
-            count += 1;
-            if count == self.pool.bundle() {
-                self.pool
-                    .push(&self.entries, free.get(..count).unwrap_or_default());
-                count = 0;
-            }
-        }
-        self.pool
-            .push(&self.entries, free.get(..count).unwrap_or_default());
-        for entry in entries.iter().filter(|entry| is_live(entry)) {
-            match parent(entries, entry) {
-                Some(above) if has_end(entries, above) => {
-                    above.children.fetch_add(1, Relaxed);
-                }
-                _ => entry.control.store(NIL, Relaxed),
-            }
-        }
-        self.begin_with(attached.kept, queue);
-        attached
+        // One that was left when its making was interrupted begins anew.
+        new.file.set_len(0)?;
+        new.file.set_len(plan.len() as u64)?;
+        room::check(&new.file)?;
+        let head = new.map()?.head;
+        head.first().ok_or(FileError::NotATable)?.write(plan);
+        Ok(new)
     }
 
-    /// Makes an entry a connection of this table, if it is one.
-    fn take_over(&self, index: u32, entry: &Entry, shift: u32, now: Tick) -> bool {
-        let word = entry.word.load(Relaxed);
-        let cold = entry.cold.load(Relaxed);
-        if word & (LIVE | UNLINKED | RETIRED) != LIVE || cold & (ONE_PACKET | SILENT) != 0 {
-            return false;
-        }
-        let seen = Tick(entry.last_seen.load(Relaxed).wrapping_add(shift));
-        // No packet can be ahead of the clock, and none be older than a tick can tell.
-        let seen = if seen.is_after(now) { now } else { seen };
-        entry.last_seen.store(seen.0, Relaxed);
-        // Longer ones lie in the past as ticks go.
-        entry
-            .timeout
-            .fetch_min(i32::MAX.cast_unsigned() / 2, Relaxed);
-        entry.due.store(entry.deadline().0, Relaxed);
-        entry.previous.store(NIL, Relaxed);
-        entry.cold.store(0, Relaxed);
-        entry.word.store((word & !VERSION) | QUEUED, Relaxed);
-        if word & INVALID != 0 {
-            return true; // nobody looks for it
-        }
-        let kind = if word & TEMPLATE == 0 {
-            ConnKind::Normal
-        } else {
-            ConnKind::Template
-        };
-        self.put_back(index, entry, kind)
+    fn map(&self) -> Result<Parts, FileError> {
+        Parts::of(self.file.try_clone()?, self.plan)
+    }
+
+    /// Gives it a path that nobody has.
+    fn publish(self, path: &Path) -> Result<Existing, FileError> {
+        room::rename_new(&self.path, path)?;
+        self.published()
+    }
+
+    /// Gives it the path of another one.
+    fn replace(self, path: &Path) -> Result<Existing, FileError> {
+        std::fs::rename(&self.path, path)?;
+        self.published()
+    }
+
+    fn published(self) -> Result<Existing, FileError> {
+        let file = self.file.try_clone()?;
+        Ok(Existing {
+            file,
+            plan: self.plan,
+        })
     }
 }
 
-fn is_live(entry: &Entry) -> bool {
-    entry.word.load(Relaxed) & LIVE != 0
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // Once it is published nothing is there any more.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
-/// The live entry that controls this one.
-fn parent<'a>(entries: &'a [Entry], entry: &Entry) -> Option<&'a Entry> {
-    let above = entries.get(entry.control.load(Relaxed) as usize)?;
-    is_live(above).then_some(above)
+/// The memory of a file that is no table yet.
+struct Parts {
+    head: Slab<Head>,
+    entries: Slab<Entry>,
 }
 
-/// Whether the chain of what controls an entry ends, as those that are not damage do.
-fn has_end(entries: &[Entry], entry: &Entry) -> bool {
-    /// Data connection, control connection, template.
-    const LONGEST: usize = 4;
-    core::iter::successors(Some(entry), |entry| parent(entries, entry))
-        .nth(LONGEST)
-        .is_none()
+impl Parts {
+    fn of(file: File, plan: Plan) -> Result<Self, FileError> {
+        let mapping = Arc::new(Mapping::of_file(file, plan.len())?);
+        Ok(Self {
+            head: Slab::of(&mapping, 0, 1),
+            entries: Slab::of(&mapping, plan.entries(), plan.capacity),
+        })
+    }
+}
+
+/// Copies what is live, without gaps.
+fn copy_live(from: &Parts, to: &Parts) -> Result<(), FileError> {
+    let (Some(old), Some(new)) = (from.head.first(), to.head.first()) else {
+        return Err(FileError::NotATable);
+    };
+    let used = (old.fresh.load(Relaxed) as usize).min(from.entries.len());
+    let entries = from.entries.get(..used).unwrap_or_default();
+    let live = |entry: &Entry| entry.word.load(Relaxed) & (LIVE | UNLINKED) == LIVE;
+    let mut places = vec![NIL; used];
+    let mut count = 0;
+    for (entry, place) in entries
+        .iter()
+        .zip(&mut places)
+        .filter(|(entry, _)| live(entry))
+    {
+        if let Some(copy) = to.entries.get(count as usize) {
+            copy.copy(entry);
+        }
+        *place = count;
+        count += 1;
+    }
+    if count as usize > to.entries.len() {
+        return Err(FileError::TooSmall {
+            connections: count as usize,
+        });
+    }
+    for copy in to.entries.iter().take(count as usize) {
+        let parent = places.get(copy.control.load(Relaxed) as usize);
+        copy.control.store(parent.copied().unwrap_or(NIL), Relaxed);
+    }
+    new.now.store(old.now.load(Relaxed), Relaxed);
+    new.fresh.store(count, Relaxed);
+    Ok(())
 }
 
 fn lock(file: &File) -> Result<(), FileError> {
@@ -370,4 +412,49 @@ fn lock(file: &File) -> Result<(), FileError> {
     }
 }
 
-const _: () = assert!(CLOSED != 0 && size_of::<Head>() <= HEADER);
+const _: () = assert!(size_of::<Head>() <= HEADER);
+
+#[cfg(target_os = "linux")]
+mod room {
+    use super::{File, FileError, Path, io};
+    use rustix::fs::{CWD, RenameFlags, fstatvfs, renameat_with};
+    use rustix::io::Errno;
+    use std::os::unix::fs::MetadataExt;
+
+    /// Whether the file system has what the file may yet need. A page that it cannot give ends the
+    /// process that touches it, so it is better to know before.
+    pub(super) fn check(file: &File) -> Result<(), FileError> {
+        /// Of a file's size on the medium (`stat(2)`).
+        const BLOCK: u64 = 512;
+        let metadata = file.metadata()?;
+        let needed = metadata.len().saturating_sub(metadata.blocks() * BLOCK);
+        let system = fstatvfs(file).map_err(io::Error::from)?;
+        let room = system.f_bavail.saturating_mul(system.f_frsize);
+        // One without a limit says 0 of everything.
+        if system.f_blocks != 0 && room < needed {
+            return Err(FileError::NoRoom { needed, room });
+        }
+        Ok(())
+    }
+
+    pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems cannot.
+            Err(Errno::INVAL | Errno::NOSYS) if !to.try_exists()? => std::fs::rename(from, to),
+            other => Ok(other?),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod room {
+    use super::{File, FileError, Path, io};
+
+    pub(super) const fn check(_: &File) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+}

@@ -65,6 +65,7 @@ mod new_connection;
 mod pool;
 pub mod protocol;
 mod raw;
+mod recover;
 pub mod relief;
 pub mod sctp_state;
 mod sequence;

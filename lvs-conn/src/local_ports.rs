@@ -44,21 +44,24 @@ pub struct LocalPorts {
     words: Box<[AtomicU64]>,
     full: [AtomicU64; HINTS],
     taken: AtomicU32,
+    /// Lower ones are nobody's.
+    first: u16,
 }
 
 impl LocalPorts {
     /// All ports from `first` on are free; those below are nobody's.
     #[must_use]
     pub fn new(first: u16) -> Self {
-        let first = usize::from(first);
+        let below = usize::from(first);
         let ports = Self {
             words: (0..WORDS)
-                .map(|word| AtomicU64::new(reserved(word, first)))
+                .map(|word| AtomicU64::new(reserved(word, below)))
                 .collect(),
             full: core::array::from_fn(|_| AtomicU64::new(0)),
             taken: AtomicU32::new(0),
+            first,
         };
-        for word in 0..first / BITS {
+        for word in 0..below / BITS {
             ports.close(word);
         }
         ports
@@ -77,23 +80,37 @@ impl LocalPorts {
         Some(port)
     }
 
+    /// Takes this port and no other: for a connection that a process had which ended. False if it is
+    /// taken, or nobody's.
+    pub fn claim(&self, port: u16) -> bool {
+        let (place, bit) = (usize::from(port) / BITS, usize::from(port) % BITS);
+        let claimed = port >= self.first && self.take_in(place, 1 << bit).is_some();
+        if claimed {
+            self.taken.fetch_add(1, Relaxed);
+        }
+        claimed
+    }
+
     /// How many are taken, about: others may be at it.
     #[must_use]
     pub fn taken(&self) -> u32 {
         self.taken.load(Relaxed)
     }
 
-    /// Gives a port back that [`take`](Self::take) gave.
+    /// Gives a port back that [`take`](Self::take) gave, or [`claim`](Self::claim). One that nobody has
+    /// stays as it is.
     pub fn give_back(&self, port: u16) {
         let (place, bit) = (usize::from(port) / BITS, usize::from(port) % BITS);
-        let Some(word) = self.words.get(place) else {
+        let Some(word) = self.words.get(place).filter(|_| port >= self.first) else {
             return;
         };
-        self.taken.fetch_sub(1, Relaxed);
         // Release: who takes the port finds done what its last owner did with it. SeqCst beyond that:
         // in `close` somebody marks the word and then looks at it again, here it is changed and then
         // the mark looked at; one of the two sees what the other did, so no free port stays hidden.
-        word.fetch_and(!(1 << bit), SeqCst);
+        if word.fetch_and(!(1 << bit), SeqCst) & (1 << bit) == 0 {
+            return;
+        }
+        self.taken.fetch_sub(1, Relaxed);
         if let Some(full) = self.full.get(place / 64)
             && full.load(SeqCst) & hint(place) != 0
         {
@@ -194,6 +211,19 @@ mod tests {
         ports.give_back(33_333);
         assert_eq!(ports.take(5000), Some(33_333));
         assert_eq!(ports.take(5000), None);
+    }
+
+    #[test]
+    fn one_port_can_be_claimed_once() {
+        let ports = LocalPorts::new(1024);
+        assert!(ports.claim(4000) && !ports.claim(4000) && !ports.claim(1023));
+        assert_eq!((ports.take(4000), ports.taken()), (Some(4001), 2));
+        ports.give_back(4000);
+        // Nobody's, and nobody's any more.
+        ports.give_back(1023);
+        ports.give_back(4000);
+        assert_eq!(ports.taken(), 1);
+        assert!(!ports.claim(1023) && ports.claim(4000));
     }
 
     #[test]

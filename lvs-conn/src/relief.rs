@@ -13,7 +13,7 @@
 //! let table = Arc::new(Table::new(&TableConfig::with_capacity(100))?);
 //! let mut handle = table.register();
 //! handle.pin().insert(&NewConnection::default())?;
-//! let relief = table.relieve(&mut handle, 0, Tick(5), 10);
+//! let relief = table.relieve(&mut handle, 0, Tick(5), 10, usize::MAX);
 //! assert_eq!((relief.expired, relief.next), (1, None));
 //! assert_eq!(table.collect(Tick(5), usize::MAX, &mut |_| {}), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -56,15 +56,25 @@ impl Conn<'_> {
 
 impl Table {
     /// Makes room where it is cheapest: expires half-open connections from entry `from` on, until
-    /// `wanted` are found, and those that they leave without use above them. What controls others
-    /// stays. For a table that is nearly full; to be called again with [`Relief::next`], or from 0.
-    pub fn relieve(&self, handle: &mut Handle, from: usize, now: Tick, wanted: usize) -> Relief {
+    /// `wanted` are found or `budget` entries looked at, and those that they leave without use above
+    /// them. What controls others stays. For a table that is nearly full; to be called again with
+    /// [`Relief::next`], or from 0.
+    pub fn relieve(
+        &self,
+        handle: &mut Handle,
+        from: usize,
+        now: Tick,
+        wanted: usize,
+        budget: usize,
+    ) -> Relief {
+        let end = from.saturating_add(budget);
         let mut relief = Relief {
             expired: 0,
             next: Some(from),
         };
         while let Some(at) = relief.next
             && relief.expired < wanted
+            && at < end
         {
             relief.next = self.scan_from(handle, at, |conn| {
                 if relief.expired < wanted && conn.is_half_open() && conn.children() == 0 {
@@ -160,9 +170,9 @@ mod tests {
     #[test]
     fn half_open_ones_make_room() {
         let (table, mut handle) = filled();
-        let first = table.relieve(&mut handle, 0, Tick(1), 100);
+        let first = table.relieve(&mut handle, 0, Tick(1), 100, usize::MAX);
         assert_eq!(first.expired, 100);
-        let rest = table.relieve(&mut handle, 0, Tick(1), usize::MAX);
+        let rest = table.relieve(&mut handle, 0, Tick(1), usize::MAX, usize::MAX);
         // Those that were expired before are still there until the collector runs.
         assert_eq!((rest.expired, rest.next), (300, None));
         let mut ended = 0;
@@ -171,7 +181,21 @@ mod tests {
             ended += 1;
         });
         assert_eq!((ended, table.len()), (300, 900));
-        assert_eq!(table.relieve(&mut handle, 0, Tick(1), 1).expired, 0);
+        let none = table.relieve(&mut handle, 0, Tick(1), 1, usize::MAX);
+        assert_eq!((none.expired, none.next), (0, None));
+    }
+
+    /// Not longer than it may take, and all in the end.
+    #[test]
+    fn a_search_can_be_cut_in_slices() {
+        let (table, mut handle) = filled();
+        let (mut at, mut slices, mut expired) = (Some(0), 0, 0);
+        while let Some(from) = at {
+            let relief = table.relieve(&mut handle, from, Tick(1), usize::MAX, 300);
+            assert!(relief.next.is_none_or(|next| next <= from + 512));
+            (at, slices, expired) = (relief.next, slices + 1, expired + relief.expired);
+        }
+        assert_eq!((slices, expired), (3, 300));
     }
 
     #[test]

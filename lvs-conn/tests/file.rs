@@ -8,8 +8,8 @@
 )]
 
 use lvs_conn::{
-    Attached, Conn, ConnKind, DestinationId, Event, FileError, FlowHash, Inserted, NewConnection,
-    Table, TableConfig, Timeouts,
+    Attached, Conn, ConnKind, DestinationId, Direction, Event, FileError, FlowHash, Inserted,
+    NewConnection, Table, TableConfig, Timeouts,
 };
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Tick, state::tcp};
 use std::io::{BufRead, BufReader, Write};
@@ -114,12 +114,7 @@ fn what_was_there_is_there_again() {
                 panic!()
             };
             if n % 2 == 0 {
-                conn.advance(
-                    lvs_conn::Direction::FromClient,
-                    Event::tcp(2),
-                    now,
-                    &timeouts,
-                );
+                conn.advance(Direction::FromClient, Event::tcp(2), now, &timeouts);
             }
             if n % 7 == 0 {
                 conn.unlink(now);
@@ -304,7 +299,7 @@ fn churn_until_killed() {
                     };
                     if let Ok(Inserted::New(conn)) = guard.insert(&new) {
                         let now = Tick(round / 200);
-                        conn.advance(lvs_conn::Direction::FromClient, Event::Other, now, timeouts);
+                        conn.advance(Direction::FromClient, Event::Other, now, timeouts);
                         if round % 11 == 0 {
                             conn.unlink(now);
                         }
@@ -371,4 +366,114 @@ fn a_killed_process_leaves_a_whole_table() {
         ended += table.collect(Tick(Tick::seconds(3600 * hour)), usize::MAX, &mut |_| {});
     }
     assert_eq!((ended, table.len()), (attached.kept, 0));
+}
+
+/// What is looked into, and what its server has not been told, is so afterwards.
+#[test]
+fn what_no_lookup_needs_is_kept_too() {
+    let place = Place::new("cold");
+    let now = Tick(9);
+    let (helped, untold) = (
+        NewConnection {
+            helped: true,
+            ..new(0, now)
+        },
+        NewConnection {
+            tell: true,
+            ..new(2, now)
+        },
+    );
+    let shift = lvs_conn::Shift::default().changed(77, 5);
+    {
+        let table = Arc::new(Table::create(&place.0, &config(10)).unwrap());
+        let mut handle = table.register();
+        let guard = handle.pin();
+        for new in [&helped, &untold] {
+            let Ok(Inserted::New(conn)) = guard.insert(new) else {
+                panic!()
+            };
+            conn.set_shift(Direction::FromClient, shift);
+        }
+    }
+    let (table, _) = attach(&place.0, now);
+    let mut handle = table.register();
+    let guard = handle.pin();
+    let [helped, untold] = [helped, untold].map(|new| guard.lookup(&request(&new)).unwrap().conn);
+    assert!(helped.is_helped() && !helped.tells() && untold.tells() && !untold.is_helped());
+    assert_eq!(helped.shift(Direction::FromClient), shift);
+    assert_eq!(untold.local(), new(2, now).local);
+}
+
+/// A table of another capacity takes the place of the one before, with the same connections.
+#[test]
+fn a_capacity_can_change() {
+    let place = Place::new("resized");
+    let now = Tick(5);
+    let open = |capacity: usize| Table::open(&place.0, &config(capacity), now);
+    {
+        let (table, attached) = open(3000).unwrap();
+        assert_eq!((attached, table.capacity()), (Attached::default(), 3000));
+        let table = Arc::new(table);
+        let mut handle = table.register();
+        let guard = handle.pin();
+        for n in 0..3000 {
+            let template = |conn: Conn<'_>| Some(conn.id());
+            let control = match n % 3 {
+                1 => guard
+                    .lookup(&request(&new(n - 1, now)))
+                    .map(|hit| hit.conn)
+                    .and_then(template),
+                _ => None,
+            };
+            let new = NewConnection {
+                // FULLNAT's second keys would fill the index.
+                method: ForwardMethod::Masquerade,
+                local: None,
+                control,
+                ..new(n, now)
+            };
+            let Ok(Inserted::New(conn)) = guard.insert(&new) else {
+                panic!()
+            };
+            (0..=n % 3000).for_each(|_| conn.count_in_packet());
+        }
+        // Two of three end, so that what is left is scattered.
+        for n in (0..3000).filter(|n| n % 9 > 2) {
+            guard
+                .lookup(&request(&new(n, now)))
+                .unwrap()
+                .conn
+                .unlink(now);
+        }
+    }
+    let whole = |table: Table| {
+        let table = Arc::new(table);
+        let mut handle = table.register();
+        let guard = handle.pin();
+        for n in 0..3000 {
+            let new = new(n, now);
+            let found = guard.lookup(&request(&new)).map(|hit| hit.conn);
+            assert_eq!(found.is_some(), n % 9 <= 2);
+            let Some(conn) = found else { continue };
+            assert_eq!(
+                (conn.dest(), conn.mark(), conn.in_packets()),
+                (new.dest, new.mark, n + 1)
+            );
+            let control = conn.control().map(|control| control.dest().generation);
+            assert_eq!(control, (n % 3 == 1).then(|| n - 1));
+        }
+    };
+    let kept = (0..3000).filter(|n| n % 9 <= 2).count();
+    let small = open(kept - 1).unwrap_err();
+    assert!(matches!(small, FileError::TooSmall { connections } if connections == kept));
+    for capacity in [kept, 10_000, 3000] {
+        let (table, attached) = open(capacity).unwrap();
+        assert_eq!((attached.kept, table.capacity()), (kept, capacity));
+        whole(table);
+    }
+    assert!(matches!(open(0), Err(FileError::Table(_))));
+    let beside = std::fs::read_dir(place.0.parent().unwrap()).unwrap();
+    let name = place.0.file_name().unwrap().to_string_lossy().into_owned();
+    let mut left = beside.filter_map(|found| found.ok()?.file_name().into_string().ok());
+    assert!(left.all(|found| found == name || !found.starts_with(&name)));
 }

@@ -81,6 +81,8 @@ drop_reasons! {
     DestinationGone = "destination_gone",
     /// The connection table is full.
     TableFull = "table_full",
+    /// Not a drop: a connection whose client had proved nothing yet made room in a nearly full table.
+    HalfOpenEnded = "half_open_ended",
     /// A packet that would have begun a connection was dropped by `drop_packet`.
     DropPacket = "drop_packet",
     /// A message of a service with the persistence engine `sip` that has no Call-ID.

@@ -1,8 +1,10 @@
 //! The director: one object, shared by the control plane, the workers and the collector.
 
+use crate::adoption::Adoption;
 use crate::calls::Calls;
 use crate::defence::Defence;
 use crate::locals::Locals;
+use crate::relief::Relief;
 use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::stats::{Drops, Estimator, Sharded};
@@ -46,13 +48,16 @@ pub struct Director {
     pub(crate) defence: Defence,
     pub(crate) calls: Calls,
     pub(crate) locals: Locals,
+    pub(crate) adoption: Adoption,
     /// The collector's clock, for edits, which have none.
     pub(crate) clock: AtomicU32,
     /// Connections that helpers expect and whose client's port is not known.
     pub(crate) waiting: AtomicU32,
     pub(crate) rules: Arc<ArcSwap<Rules>>,
     pub(crate) control: Mutex<Control>,
+    /// Those of each worker, and behind them those of the collector.
     pub(crate) drops: Box<[Drops]>,
+    pub(crate) relief: Mutex<Relief>,
     pub(crate) workers: usize,
     next_worker: AtomicUsize,
     /// Whether a deletion asks for the end of all connections without a destination
@@ -100,24 +105,35 @@ impl Director {
             capacity: config.connections,
             ..TableConfig::default()
         })?;
-        let workers = config.workers.max(1);
-        Ok(Arc::new(Self {
+        Ok(Self::with_table(table, config.workers))
+    }
+
+    /// A director without rules, for at most so many workers, with a table that is there already. Its
+    /// connections, if it has any, belong to no destination before [`Director::adopt`].
+    #[must_use]
+    pub fn with_table(table: Table, workers: usize) -> Arc<Self> {
+        let workers = workers.max(1);
+        let director = Arc::new(Self {
             table: Arc::new(table),
             timeouts: Arc::new(Timeouts::default()),
             settings: Settings::default(),
             defence: Defence::default(),
             calls: Calls::default(),
             locals: Locals::default(),
+            adoption: Adoption::default(),
             clock: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             sweep_asked: AtomicBool::new(false),
             sweep: AtomicUsize::new(NO_SWEEP),
             rules: Arc::new(ArcSwap::from_pointee(Rules::new())),
             control: Mutex::new(Control::default()),
-            drops: (0..workers).map(|_| Drops::default()).collect(),
+            drops: (0..=workers).map(|_| Drops::default()).collect(),
+            relief: Mutex::default(),
             workers,
             next_worker: AtomicUsize::new(0),
-        }))
+        });
+        director.take_over();
+        director
     }
 
     /// The next worker; `None` once all of [`DirectorConfig::workers`] are taken.
@@ -145,7 +161,7 @@ impl Director {
         &self.settings
     }
 
-    /// How many packets all workers have dropped, by reason; reasons that never occurred included.
+    /// How many packets were dropped, by reason; reasons that never occurred included.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|reason| {
             (

@@ -29,6 +29,8 @@ pub(crate) struct Edit<'a> {
     pub(crate) rules: Rules,
     /// The service that the last operation was about, not yet in `rules`.
     open: Option<Open>,
+    /// Whether it adds a destination.
+    adds: bool,
 }
 
 /// A service that is being edited. Operations on one service mostly come in a row, and its
@@ -67,12 +69,16 @@ impl<'a> Edit<'a> {
             control,
             rules,
             open: None,
+            adds: false,
         }
     }
 
     pub(crate) fn publish(mut self) -> Result<(), RuleError> {
         self.close()?;
         self.director.publish(self.control, self.rules);
+        if self.adds {
+            self.director.adoption.ask();
+        }
         Ok(())
     }
 
@@ -268,6 +274,7 @@ impl<'a> Edit<'a> {
         open.added.push(Arc::clone(backend));
         self.rules
             .put_destination(destination.id.index, Some(Arc::new(destination)));
+        self.adds = true;
         self.open = Some(open);
         Ok(())
     }

@@ -13,8 +13,12 @@ impl Director {
     /// many it ended. To be called often, by one thread.
     pub fn collect(&self, now: Tick, budget: usize) -> usize {
         self.clock.store(now.0, Relaxed);
+        // Asked before the rules are read: whoever asks has published them.
+        self.adoption.begin_if_asked();
         let rules = self.rules.load();
+        self.adopt_some(&rules, budget);
         self.end_abandoned(&rules, now);
+        self.make_room(now, budget);
         self.table
             .collect(now, budget, &mut |conn| self.ended(&rules, conn))
     }

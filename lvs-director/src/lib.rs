@@ -28,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod begin;
 mod calls;
 mod checks;
@@ -55,6 +56,7 @@ mod persist;
 mod pieces;
 mod plan;
 mod released;
+mod relief;
 mod removal;
 mod resets;
 mod route;
@@ -72,6 +74,7 @@ mod tunnelled;
 mod verdict;
 mod worker;
 
+pub use adoption::Adopted;
 pub use control::{Operation, Rule};
 pub use cut::Cut;
 pub use director::{Director, DirectorConfig};

@@ -66,6 +66,19 @@ impl Locals {
         locals
     }
 
+    /// Ports that connections have which were made before this director: of local endpoints towards
+    /// servers. By the control plane, before there are workers.
+    pub(crate) fn claim(&self, taken: &[(Endpoint, Addr)]) {
+        let mut pairs = Pairs::clone(&self.0.load());
+        for (local, server) in taken {
+            pairs
+                .entry((local.addr, *server))
+                .or_insert_with(|| Arc::new(LocalPorts::new(FIRST_PORT)))
+                .claim(local.port);
+        }
+        self.0.store(Arc::new(pairs));
+    }
+
     /// A connection has ended: its port is free.
     pub(crate) fn give_back(&self, local: Endpoint, server: Addr) {
         if let Some(ports) = self.0.load().get(&(local.addr, server)) {

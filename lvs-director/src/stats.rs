@@ -101,8 +101,13 @@ impl Default for Drops {
 impl Drops {
     #[inline]
     pub(crate) fn count(&self, reason: DropReason) {
+        self.count_many(reason, 1);
+    }
+
+    #[inline]
+    pub(crate) fn count_many(&self, reason: DropReason, times: u64) {
         if let Some(counter) = self.0.get(reason as usize) {
-            add(counter, 1);
+            add(counter, times);
         }
     }
 

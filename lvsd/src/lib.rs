@@ -15,3 +15,6 @@ mod practice;
 pub mod presence;
 pub mod replay;
 pub mod run;
+mod table;
+
+pub use table::TableFileError;

@@ -10,9 +10,9 @@ use crate::host::net::{
 };
 use crate::host::preflight;
 use crate::presence::{self, Presence};
+use crate::table::{self, TableFileError};
 use arc_swap::ArcSwap;
 use lvs_conn::TableError;
-use lvs_director::{Director, DirectorConfig};
 use lvs_io_afpacket::PortConfig;
 use parking_lot::Mutex;
 use std::io;
@@ -54,6 +54,9 @@ pub enum RunError {
     /// The connection table.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The file of the connection table.
+    #[error(transparent)]
+    TableFile(#[from] TableFileError),
     /// An interface of the configuration.
     #[error("there is no interface `{0}`; `ip link` lists those that there are")]
     NoInterface(String),
@@ -130,10 +133,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
 
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = config.dataplane.workers.map_or(processors, usize::from);
-    let director = Director::new(&DirectorConfig {
-        connections: config.capacity,
-        workers,
-    })?;
+    let director = table::director(&config, workers)?;
     let vips = Arc::new(ArcSwap::from_pointee(AnsweredVips::default()));
     let neighbours = Arc::new(ArcSwap::from_pointee(Vec::new()));
     let (wanted, asked) = sync_channel(WANTED);
@@ -172,7 +172,6 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
     };
     let rules = Rules::new(Arc::clone(&director), follow).with_rings(rings);
     let rules = Arc::new(rules);
-    reload::apply(&config, &*rules)?;
 
     let mut end = signal(SignalKind::terminate()).map_err(system("cannot take signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take signals"))?;

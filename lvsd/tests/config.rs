@@ -27,7 +27,7 @@ fn what_the_example_shows_as_default_is_the_default() {
     });
     let shown: Vec<&str> = shown
         .filter(|line| {
-            let depends = ["interfaces", "workers", "owner", "group"];
+            let depends = ["interfaces", "workers", "owner", "group", "file"];
             !depends.iter().any(|key| line.starts_with(key))
         })
         .collect();
@@ -200,7 +200,11 @@ fn each_mistake_has_its_sentence_and_place() {
         ),
         (
             report("[connections]\ncapacity = 1_000"),
-            "t:2:12: `capacity` is out of range; it can be 1024 to 268435456",
+            "t:2:12: `capacity` is out of range; it can be 1024 to 134217728",
+        ),
+        (
+            report("[connections]\nfile = 'lvsd.connections'"),
+            "t:2:8: `file` is not an absolute path; begin it with /",
         ),
         (
             report("[timeouts]\ntcp = '32d'"),

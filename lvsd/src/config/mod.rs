@@ -55,6 +55,8 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// The most connections at a time, templates included.
     pub capacity: usize,
+    /// The file that has the connections, and keeps them when the daemon ends; `None`: memory.
+    pub table: Option<PathBuf>,
     /// The timeouts that can be set; never 0.
     pub timeouts: Timeouts,
     /// All settings under the kernel's names.
@@ -160,6 +162,7 @@ impl Default for Config {
                 claim: true,
             },
             capacity: 1 << 20,
+            table: None,
             timeouts: Timeouts {
                 tcp: 900,
                 tcp_fin: 120,

@@ -6,6 +6,7 @@ use super::{Config, Dataplane, LogLevel, control, kinds, marks, rules};
 use lvs_api::Timeouts;
 use lvs_io_afpacket::RingVersion;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use toml::de::DeTable;
 
 /// The longest timeout, 31 days (IPVS 5.3).
@@ -59,13 +60,10 @@ fn top_level(mut top: Section<'_>) -> Config {
         Some(section) => dataplane(section, default.dataplane),
         None => default.dataplane,
     };
-    let capacity = top
-        .section("connections", "[connections]")
-        .and_then(|mut section| {
-            let capacity = section.value("capacity", kinds::number(1 << 10, 1 << 28));
-            section.finish(&[]);
-            capacity
-        });
+    let (capacity, table) = match top.section("connections", "[connections]") {
+        Some(section) => connections(section, default.capacity),
+        None => (default.capacity, default.table),
+    };
     let timeouts = match top.section("timeouts", "[timeouts]") {
         Some(section) => timeouts(section, default.timeouts),
         None => default.timeouts,
@@ -78,14 +76,22 @@ fn top_level(mut top: Section<'_>) -> Config {
         control,
         log: log.map_or(default.log, |at| at.value),
         dataplane,
-        capacity: capacity
-            .and_then(|at| usize::try_from(at.value).ok())
-            .unwrap_or(default.capacity),
+        capacity,
+        table,
         timeouts,
         sysctl,
         marks,
         services,
     }
+}
+
+fn connections(mut section: Section<'_>, default: usize) -> (usize, Option<PathBuf>) {
+    let most = lvs_conn::MAX_CONNECTIONS as u64;
+    let capacity = section.value("capacity", kinds::number(1 << 10, most));
+    let file = section.value("file", control::path);
+    section.finish(&[]);
+    let capacity = capacity.and_then(|at| usize::try_from(at.value).ok());
+    (capacity.unwrap_or(default), file.map(|at| at.value.into()))
 }
 
 fn dataplane(mut section: Section<'_>, default: Dataplane) -> Dataplane {

@@ -64,7 +64,10 @@ pub fn reload(
         ("the control socket", config.control != running.control),
         ("log", config.log != running.log),
         ("[dataplane]", config.dataplane != running.dataplane),
-        ("[connections]", config.capacity != running.capacity),
+        (
+            "[connections]",
+            (config.capacity, &config.table) != (running.capacity, &running.table),
+        ),
     ];
     let restart = restart.into_iter().filter(|(_, differs)| *differs);
     Ok(Reloaded {
