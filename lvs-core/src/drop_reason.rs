@@ -42,7 +42,7 @@ drop_reasons! {
     BadTotalLength = "bad_total_length",
     /// The IPv4 header checksum is wrong.
     BadIpChecksum = "bad_ip_checksum",
-    /// IPv4 options that run past the header.
+    /// IP options that are malformed, or a source route.
     BadIpOptions = "bad_ip_options",
     /// An IPv6 extension-header chain that is too long or runs past the packet.
     BadExtensionHeader = "bad_extension_header",

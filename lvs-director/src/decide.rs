@@ -19,6 +19,7 @@ use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Settled, 
 use lvs_core::state::{sctp, tcp, template};
 use lvs_core::{Addr, DropReason, Family, ForwardMethod, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
+use lvs_packet::options::{self, Recorded};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -48,6 +49,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) fresh: Fresh,
     /// Of a datagram that came in pieces: the length of the longest one as a packet.
     pub(crate) largest_piece: Option<u32>,
+    /// What the packet at hand has recorded here of its way.
+    pub(crate) recorded: Recorded,
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
@@ -249,6 +252,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 let packet = changed.as_ref().unwrap_or(packet);
                 lvs_packet::ttl::decrement(frame, packet);
                 self.rewrite_reply(frame, packet, conn);
+                let vip = conn.virtual_endpoint().addr;
+                options::leave_from(frame, packet, self.recorded, vip);
                 self.leave_by(frame, packet, &route)
             }
             Way::Local => {

@@ -11,7 +11,7 @@ use crate::verdict::Verdict;
 use lvs_conn::Conn;
 use lvs_core::{DropReason, ForwardMethod};
 use lvs_packet::answer::IcmpProblem;
-use lvs_packet::{Frame, Kind, Packet, Quoted, TcpFlags, fullnat, nat, toa, ttl, uoa};
+use lvs_packet::{Frame, Kind, Packet, Quoted, TcpFlags, fullnat, nat, options, toa, ttl, uoa};
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// A client's packet.
@@ -112,7 +112,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         ttl::decrement(frame, packet);
         match fullnat::translate_error(frame, packet, quoted, from, to) {
-            Ok(()) => Verdict::Forward(route.hop),
+            Ok(()) => {
+                options::seal(frame, packet);
+                Verdict::Forward(route.hop)
+            }
             Err(reason) => Verdict::Drop(reason),
         }
     }

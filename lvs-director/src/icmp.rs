@@ -72,6 +72,19 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         quoted: &Quoted,
         conn: Conn<'g>,
     ) -> Verdict {
+        // One that the host has routed on before IPVS saw what it quotes has lost one hop for that.
+        let to = packet.flow.dst.addr;
+        let routed = !self.rules.is_vip(to) && self.routes.way(to) != Way::Local;
+        let passed = Packet {
+            ttl: packet.ttl.saturating_sub(u8::from(routed)),
+            ..*packet
+        };
+        let packet = if routed {
+            ttl::decrement(frame, packet);
+            &passed
+        } else {
+            packet
+        };
         if conn.method() == ForwardMethod::Bypass {
             conn.count_in_packet();
             return self.send_on(frame, packet, conn.virtual_endpoint().addr);
@@ -127,7 +140,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if conn.method() != ForwardMethod::Masquerade {
             return Verdict::Pass;
         }
-        let route = match self.routes.way(conn.client().addr) {
+        // Whoever it was sent to, also if that is not the client.
+        let to = packet.flow.dst.addr;
+        if self.rules.is_vip(to) {
+            return Verdict::Pass;
+        }
+        let route = match self.routes.way(to) {
             Way::Forward(route) => route,
             Way::Local => return Verdict::Pass,
             Way::Unreachable => {

@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 use lvs_conn::{Conn, Direction, Inserted, NewConnection};
 use lvs_core::{Addr, DropReason, Endpoint, ForwardMethod, ServiceKey};
 use lvs_packet::answer::IcmpProblem;
-use lvs_packet::{Frame, Packet, ttl};
+use lvs_packet::{Frame, Packet, options, ttl};
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     #[cold]
@@ -110,6 +110,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if let Some(verdict) = self.too_big(frame, packet, route.mtu, Some(packet)) {
             return verdict;
         }
+        options::seal(frame, packet);
         Verdict::Forward(route.hop)
     }
 }

@@ -51,6 +51,7 @@ mod limit;
 mod listing;
 mod locals;
 mod marks;
+mod options;
 mod path_mtu;
 mod persist;
 mod pieces;

@@ -9,7 +9,7 @@ use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
 use lvs_core::{DropReason, Endpoint, Family, ForwardMethod};
 use lvs_packet::answer::IcmpProblem;
-use lvs_packet::{Frame, Kind, Packet, nat, ttl, tunnel};
+use lvs_packet::{Frame, Kind, Packet, nat, options, ttl, tunnel};
 
 /// The least MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200, 5).
 const MIN_MTU: (u32, u32) = (68, 1280);
@@ -79,10 +79,11 @@ impl<R: Routes> Decider<'_, '_, R> {
     #[inline]
     pub(crate) fn leave_by(
         &mut self,
-        frame: &Frame<'_>,
+        frame: &mut Frame<'_>,
         packet: &Packet,
         route: &Route,
     ) -> Verdict {
+        options::seal(frame, packet);
         let cut = packet.family == Family::V4 && frame.offload.segmentation.is_none();
         if packet.ip_len() > route.mtu && cut {
             return self.in_pieces(route);
@@ -147,6 +148,7 @@ impl<R: Routes> Decider<'_, '_, R> {
                 outer,
             };
         }
+        options::seal(frame, packet);
         match outer.encapsulate(frame, packet) {
             Err(reason) => Verdict::Drop(reason),
             // Tunnels are cut outside, also those of IPv6: who sends may.

@@ -20,6 +20,7 @@ use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
 use lvs_conn::{Guard, Handle, Hit};
 use lvs_core::{DropReason, Family, Flow, Tick};
+use lvs_packet::options::{self, Recorded};
 use lvs_packet::{Frame, Kind, Packet, Plain};
 use std::sync::Arc;
 
@@ -54,6 +55,11 @@ fn parse_any(frame: &Frame<'_>, rules: &Rules, verdict: &mut Verdict) -> Option<
             Some(parsed)
         }
         Ok(_) => None,
+        // Who takes packets from the host tells their senders what the host would have told them.
+        Err(DropReason::BadIpOptions) if rules.handles(Family::V4) => {
+            *verdict = Verdict::Drop(DropReason::BadIpOptions);
+            lvs_packet::despite_options(frame).ok()
+        }
         Err(reason) => {
             *verdict = Verdict::Drop(reason);
             None
@@ -197,7 +203,11 @@ impl Worker {
                     None => Verdict::Pass,
                 };
             } else if let Some(packet) = packet {
-                *verdict = decider.decide(frame, packet, *hit);
+                *verdict = if options::may_be_in(packet) {
+                    decider.with_options(frame, packet, *hit)
+                } else {
+                    decider.decide(frame, packet, *hit)
+                };
             }
             if let Verdict::Drop(reason) | Verdict::Answer(Some(reason)) = *verdict {
                 drops.count(reason);
@@ -240,5 +250,6 @@ pub(crate) fn decider<'a, 'g, R>(
         drops: director.drops.get(worker),
         fresh: Fresh::default(),
         largest_piece: None,
+        recorded: Recorded::default(),
     }
 }

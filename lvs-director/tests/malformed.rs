@@ -199,15 +199,20 @@ fn absurd_options() {
         &[1, 1, 1, 7],
         &[7, 255, 1, 1, 1, 1, 1, 1],
         &[131, 3, 4, 131],
+        &[7, 4, 0, 0],
     ] {
         let header = build::Ip {
             options,
             ..ip(true)
         };
+        // The host does not see packets for a service, and cannot say what is wrong with them.
         let frame = built(|b| build::udp(b, &header, 40000, 80, b""));
-        assert_eq!(reason(&mut site, &frame), DropReason::BadIpOptions);
+        let out = site.send(&frame);
+        assert_eq!(out.verdict, Verdict::Answer(Some(DropReason::BadIpOptions)));
+        assert!(common::checksums_are_right(&out.bytes));
+        assert_eq!(out.bytes[L3 + 20..L3 + 22], [12, 0]);
     }
-    for options in [&[1, 1, 1, 0][..], &[0, 9, 9, 9], &[7, 4, 0, 0], &[1; 40]] {
+    for options in [&[1, 1, 1, 0][..], &[0, 9, 9, 9], &[7, 3, 4, 0], &[1; 40]] {
         let header = build::Ip {
             options,
             ..ip(true)
@@ -255,7 +260,7 @@ fn chains_of_extension_headers() {
         &[(HOP_BY_HOP, 0)][..],
         &[(DESTINATION, 0); 32],
         &[
-            (HOP_BY_HOP, 3),
+            (HOP_BY_HOP, 0),
             (ROUTING, 2),
             (FRAGMENT, 0),
             (DESTINATION, 9),

@@ -21,6 +21,7 @@ use crate::bytes::{array, length_field, set, set_u16, u8_at, u16_at, u32_at};
 use crate::checksum;
 use crate::ethernet;
 use crate::frame::{Frame, Offload};
+use crate::options::{self, Echo};
 use crate::packet::{Fragment, Kind, Packet, TcpFlags};
 use crate::parse::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP_LEN, IPV4_LEN, IPV6_LEN, Quoted, TCP_LEN, number,
@@ -49,6 +50,13 @@ pub enum IcmpProblem {
         /// What would pass, in bytes.
         mtu: u32,
     },
+    /// An option that cannot be, or that nobody knows: 12, or 4 of `ICMPv6`.
+    BadOption {
+        /// The code of the message.
+        code: u8,
+        /// Where, in bytes from the start of the IP header.
+        pointer: u16,
+    },
     /// An error that came back about a tunnel's packet, for the sender of the packet inside: type,
     /// code, and the four bytes behind the checksum.
     Relayed {
@@ -74,6 +82,8 @@ impl IcmpProblem {
             // An IPv4 packet is never longer than its 16 bits.
             (Self::TooBig { mtu }, Family::V4) => (3, 4, if mtu > 0xffff { 0xffff } else { mtu }),
             (Self::TooBig { mtu }, Family::V6) => (2, 0, mtu),
+            (Self::BadOption { code, pointer }, Family::V4) => (12, code, (pointer as u32) << 24),
+            (Self::BadOption { code, pointer }, Family::V6) => (4, code, pointer as u32),
             (
                 Self::Relayed {
                     icmp_type,
@@ -87,14 +97,16 @@ impl IcmpProblem {
 }
 
 /// The frame becomes an ICMP error about the packet in it, from `source` to its sender. The packet
-/// is quoted as it stands in the frame; for "too big" the caller decrements the TTL before.
+/// is quoted as it stands in the frame; for "too big" the caller decrements the TTL before. IPv4 options
+/// that record the way are in the error too, with `source` once more ([`crate::options`]).
 ///
 /// # Errors
 /// What may not be answered (RFC 1122, 3.2.2; RFC 4443, 2.4) or not like this:
 /// [`DropReason::BadAddress`] if the sender, the destination or `source` is no unicast address,
 /// or `source` of another family; [`DropReason::BadIcmpQuote`] if the packet is an ICMP error itself;
 /// [`DropReason::FragmentUnknown`] if it is a later fragment; [`DropReason::BadVersion`] if it is
-/// not IP; [`DropReason::NoHeadroom`] without 48 free bytes before the frame (28 for IPv4). The
+/// not IP; [`DropReason::NoHeadroom`] without 48 free bytes before the frame (28 for IPv4, and what its
+/// options are long). The
 /// frame is unchanged, but for a finished checksum.
 pub fn icmp_error(
     frame: &mut Frame<'_>,
@@ -118,15 +130,14 @@ pub fn icmp_error(
     frame.set_len(packet.tail())?;
     checksum::finish_partial(frame)?;
     let tos = tos(frame, packet);
+    let options = echo(frame, packet, source);
     error_about(
         frame,
         packet.ip(),
         packet.ip(),
-        packet.family,
         problem,
-        source,
-        to,
-        tos,
+        (source, to),
+        (tos, options),
     )
 }
 
@@ -158,11 +169,9 @@ pub fn relay_error(
         frame,
         packet.ip(),
         l3,
-        inner.family,
         problem,
-        source,
-        to,
-        tos,
+        (source, to),
+        (tos, Echo::NONE),
     )
 }
 
@@ -176,26 +185,21 @@ fn tos(frame: &Frame<'_>, packet: &Packet) -> u8 {
 
 /// Replaces all between the link layer, which ends at `l3`, and `quote` by an error that quotes
 /// the rest of the frame, as much of it as goes into one.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one place where they all meet"
-)]
 fn error_about(
     frame: &mut Frame<'_>,
     l3: usize,
     quote: usize,
-    family: Family,
     problem: IcmpProblem,
-    source: Addr,
-    to: Addr,
-    tos: u8,
+    (source, to): (Addr, Addr),
+    (tos, options): (u8, Echo),
 ) -> Result<(), DropReason> {
+    let family = source.family();
     let (ip_len, limit) = match family {
         Family::V4 => (IPV4_LEN, V4_ERROR_LIMIT),
         Family::V6 => (IPV6_LEN, V6_ERROR_LIMIT),
     };
     let room = quote - l3;
-    let needed = ip_len + ICMP_LEN;
+    let needed = ip_len + options.len() + ICMP_LEN;
     if let Some(missing) = needed.checked_sub(room) {
         frame.open_gap(l3, missing)?;
     } else {
@@ -215,6 +219,7 @@ fn error_about(
             Family::V4 => u16_at(frame.bytes(), l3 + needed + 4).unwrap_or_default(),
             Family::V6 => 0,
         }),
+        options,
     };
     let (icmp_type, icmp_code, icmp_info) = problem.message(family);
     let message = header(frame, l3, source, to, own)?;
@@ -266,13 +271,15 @@ pub fn tcp_reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReaso
         Family::V4 => IPV4_LEN,
         Family::V6 => IPV6_LEN,
     };
-    frame.set_len(l3 + ip_len + TCP_LEN)?;
+    let options = echo(frame, packet, source.addr);
+    frame.set_len(l3 + ip_len + options.len() + TCP_LEN)?;
     frame.offload = Offload::default();
     ethernet::swap_addresses(frame);
     let own = Own {
         protocol: number::TCP,
         tos: packet.tos & !ECN,
         ident: None,
+        options,
     };
     let segment = header(frame, l3, source.addr, to.addr, own)?;
     set_u16(segment, 0, source.port);
@@ -285,12 +292,13 @@ pub fn tcp_reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReaso
     Ok(())
 }
 
-/// The frame, an echo request, becomes its reply, without options and extension headers.
+/// The frame, an echo request, becomes its reply, without extension headers, and of IPv4 options with
+/// those that record the way.
 ///
 /// # Errors
 /// [`DropReason::BadVersion`] if the packet is no echo request; [`DropReason::FragmentUnknown`] if
-/// it is a piece of one; [`DropReason::BadAddress`] if an address is no unicast one. The frame is
-/// unchanged.
+/// it is a piece of one; [`DropReason::BadAddress`] if an address is no unicast one;
+/// [`DropReason::BadIcmpChecksum`]. The frame is unchanged.
 pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     if packet.kind != Kind::IcmpEchoRequest {
         return Err(DropReason::BadVersion);
@@ -310,17 +318,22 @@ pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     };
     frame.set_len(packet.tail())?;
     checksum::finish_partial(frame)?;
+    if checksum::verify(frame, packet) != Some(true) {
+        return Err(DropReason::BadIcmpChecksum);
+    }
     let ident = u16_at(frame.bytes(), l3 + 4).unwrap_or_default();
-    frame.close_gap(l3, packet.transport() - l3 - ip_len)?;
+    let options = echo(frame, packet, source);
+    let header_len = ip_len + options.len();
+    frame.close_gap(l3, (packet.transport() - l3).saturating_sub(header_len))?;
     frame.offload = Offload::default();
     ethernet::swap_addresses(frame);
     let own = Own {
         protocol: icmp_protocol(packet.family),
         tos: packet.tos,
         ident: Some(ident),
+        options,
     };
     let message = header(frame, l3, source, to, own)?;
-    // The request's checksum may be wrong; then the reply's is.
     let old = u16_at(message, 0).unwrap_or_default();
     let checksum = u16_at(message, 2).unwrap_or_default();
     let [_, code] = old.to_be_bytes();
@@ -355,6 +368,17 @@ struct Own {
     tos: u8,
     /// The identification of IPv4; without one, DF is set.
     ident: Option<u16>,
+    /// Those of IPv4.
+    options: Echo,
+}
+
+/// The options of an answer from `source` to the packet.
+fn echo(frame: &Frame<'_>, packet: &Packet, source: Addr) -> Echo {
+    if !options::are_in(packet) {
+        return Echo::NONE;
+    }
+    let header = frame.bytes().get(packet.ip()..packet.transport());
+    Echo::to(header.unwrap_or_default(), source)
 }
 
 /// Writes an own IP header at `l3`, for a packet that is the rest of the frame, and gives what
@@ -372,19 +396,37 @@ fn header<'f>(
         protocol,
         tos,
         ident,
+        options,
     } = own;
     match source.family() {
         Family::V4 => {
             let (header, rest) = packet
-                .split_first_chunk_mut::<IPV4_LEN>()
+                .split_at_mut_checked(IPV4_LEN + options.len())
                 .ok_or(DropReason::Truncated)?;
             let flags = if ident.is_none() { 0x40 } else { 0 };
             let [l0, l1] = length_field(length).to_be_bytes();
             let [i0, i1] = ident.unwrap_or_default().to_be_bytes();
-            let start = [0x45, tos, l0, l1, i0, i1, flags, 0, TTL, protocol, 0, 0];
+            let [.., units] = (header.len() / 4).to_be_bytes();
+            let start = [
+                0x40 | units,
+                tos,
+                l0,
+                l1,
+                i0,
+                i1,
+                flags,
+                0,
+                TTL,
+                protocol,
+                0,
+                0,
+            ];
             set(header, 0, start);
             set(header, 12, source.v4_octets());
             set(header, 16, to.v4_octets());
+            if let Some(room) = header.get_mut(IPV4_LEN..) {
+                room.copy_from_slice(options.bytes());
+            }
             let checksum = checksum::full(header);
             set_u16(header, 10, checksum);
             Ok(rest)

@@ -9,6 +9,7 @@
 //!   Plain, swift                       the same at a glance: the frames that nearly all are
 //!   fullnat, toa, uoa                  both ends at once, and the client told to the server
 //!   stream                             text of a TCP stream replaced, its numbers shifted
+//!   options                            IPv4 options as a host on the way fills them in
 //!   answer, neighbour                  the frame goes back to its sender, as the answer
 //!   segment                            a frame that stands for several packets, cut into them
 //!   fragment                           a packet that is too long, cut into pieces, and back
@@ -35,6 +36,7 @@ pub mod fullnat;
 pub mod icmp;
 pub mod nat;
 pub mod neighbour;
+pub mod options;
 mod packet;
 mod parse;
 pub mod segment;
@@ -47,4 +49,6 @@ pub mod uoa;
 
 pub use frame::{Frame, Offload, PartialChecksum, SegmentKind, Segmentation};
 pub use packet::{Fragment, Kind, Packet, TcpFlags};
-pub use parse::{Plain, Quoted, QuotedKind, parse, parse_quoted, parse_quoted_tunnel};
+pub use parse::{
+    Plain, Quoted, QuotedKind, despite_options, parse, parse_quoted, parse_quoted_tunnel,
+};

@@ -152,11 +152,11 @@ fn ipv6_chains() {
     let chain = [options(60), options(43), options(17)].concat();
     let packet = with(0, &chain, 17, &udp).unwrap();
     assert_eq!((packet.kind, packet.l4), (Kind::Udp, 14 + 40 + 24));
-    // A routing header whose last stop is elsewhere: none of our transport's business.
+    // A routing header whose last stop is elsewhere: as IPVS has it, none of a director's business.
     let mut routed = options(17);
     routed[3] = 1;
     let packet = with(43, &routed, 17, &udp).unwrap();
-    assert_eq!((packet.kind, packet.flow.dst.port), (Kind::OtherIp, 0));
+    assert_eq!((packet.kind, packet.flow.dst.port), (Kind::Udp, 2));
     // Authentication header: units of four.
     let packet = with(
         51,

@@ -66,6 +66,23 @@ fn fragments_leave_as_the_kernels_do() {
     }
 }
 
+/// Options and extension headers in all places, ICMP of all types with whole, cut and strange quotes, TTL 1,
+/// checksums at the ends of their range, SCTP; recorded from a kernel (6.1) for this.
+#[test]
+fn odd_headers_leave_as_the_kernels_do() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/headers");
+    let scenes = replay::scenes::index::read(&folder).unwrap();
+    assert!(scenes.len() >= 50, "{}", scenes.len());
+    let wrong: Vec<String> = scenes
+        .iter()
+        .filter_map(|scene| {
+            let told = replay::scenes::play(&folder, scene).err()?;
+            Some(format!("{}: {told}", scene.name))
+        })
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 #[test]
 fn connections_go_through_the_states_of_the_kernels() {
     let mut played = 0;

@@ -9,6 +9,20 @@ use lvs_core::{Addr, DropReason, Family};
 /// rest of the frame (BIG TCP).
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network, DropReason> {
+    read::<true>(bytes, l3, segmented)
+}
+
+/// The same, whatever the options are.
+pub(super) fn parse_lenient(bytes: &[u8], l3: usize) -> Result<Network, DropReason> {
+    read::<false>(bytes, l3, false)
+}
+
+#[inline(always)]
+fn read<const STRICT: bool>(
+    bytes: &[u8],
+    l3: usize,
+    segmented: bool,
+) -> Result<Network, DropReason> {
     let rest = bytes.get(l3..).ok_or(DropReason::Truncated)?;
     let header: &[u8; IPV4_LEN] = rest.first_chunk().ok_or(DropReason::Truncated)?;
     // Five words, each loaded once.
@@ -20,7 +34,7 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
     let [ttl, protocol, _, _] = w2;
     let mut header_len = IPV4_LEN;
     if version != 0x45 {
-        header_len = unusual(version, rest)?;
+        header_len = unusual(version, rest, STRICT)?;
     } else if !checksum::words_are_true([w0, w1, w2, w3, w4]) {
         return Err(DropReason::BadIpChecksum);
     }
@@ -54,14 +68,13 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
         dont_fragment: field & 0x4000 != 0,
         fragment,
         second_unit: field & 0x1fff == 1,
-        in_transit: false,
     })
 }
 
 /// Another version, or another length than that without options: the length of the header, whose
-/// checksum and options are good.
+/// checksum is good, and if `strict` its options.
 #[cold]
-fn unusual(version: u8, rest: &[u8]) -> Result<usize, DropReason> {
+fn unusual(version: u8, rest: &[u8], strict: bool) -> Result<usize, DropReason> {
     if version >> 4 != 4 {
         return Err(DropReason::BadVersion);
     }
@@ -72,6 +85,9 @@ fn unusual(version: u8, rest: &[u8]) -> Result<usize, DropReason> {
     let header = rest.get(..header_len).ok_or(DropReason::Truncated)?;
     if checksum::full(header) != 0 {
         return Err(DropReason::BadIpChecksum);
+    }
+    if !strict {
+        return Ok(header_len);
     }
     let mut options = header.get(IPV4_LEN..).unwrap_or_default();
     while let [kind, tail @ ..] = options {

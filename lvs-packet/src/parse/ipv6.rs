@@ -15,7 +15,6 @@ pub(super) struct Upper {
     pub(super) at: usize,
     pub(super) fragment: Fragment,
     pub(super) second_unit: bool,
-    pub(super) in_transit: bool,
 }
 
 /// Checks the header at `l3` and the chain behind it. With `segmented`, a payload length of 0
@@ -43,7 +42,6 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
             at: IPV6_LEN,
             fragment: Fragment::None,
             second_unit: false,
-            in_transit: false,
         },
         _ => chain(packet, *next, true)?,
     };
@@ -60,7 +58,6 @@ pub(super) fn parse(bytes: &[u8], l3: usize, segmented: bool) -> Result<Network,
         dont_fragment: true,
         fragment: upper.fragment,
         second_unit: upper.second_unit,
-        in_transit: upper.in_transit,
     })
 }
 
@@ -78,7 +75,8 @@ pub(super) fn addresses_of(octets: &[u8; 32]) -> (Addr, Addr) {
 }
 
 /// Follows the extension headers of `packet`, which starts with its IPv6 header, from the first
-/// one's number on. Unless it is `whole`, `packet` may end before the packet does.
+/// one's number on. A routing header is passed over even if segments are left, as IPVS does: it sees
+/// packets before its host routes them on. Unless it is `whole`, `packet` may end before the packet does.
 #[cold]
 pub(super) fn chain(packet: &[u8], first: u8, whole: bool) -> Result<Upper, DropReason> {
     const BAD: DropReason = DropReason::BadExtensionHeader;
@@ -87,7 +85,6 @@ pub(super) fn chain(packet: &[u8], first: u8, whole: bool) -> Result<Upper, Drop
         at: IPV6_LEN,
         fragment: Fragment::None,
         second_unit: false,
-        in_transit: false,
     };
     let mut fragmented = false;
     for index in 0..=MAX_EXTENSION_HEADERS {
@@ -100,11 +97,10 @@ pub(super) fn chain(packet: &[u8], first: u8, whole: bool) -> Result<Upper, Drop
             | number::DESTINATION_OPTIONS => packet.get(upper.at..).ok_or(BAD)?,
             _ => return Ok(upper),
         };
-        let &[next, units, _, segments_left, ..] = extension.first_chunk::<8>().ok_or(BAD)?;
+        let &[next, units, ..] = extension.first_chunk::<8>().ok_or(BAD)?;
         let mut length = (usize::from(units) + 1) * 8;
         match upper.protocol {
             number::AUTHENTICATION => length = (usize::from(units) + 2) * 4,
-            number::ROUTING if segments_left > 0 => upper.in_transit = true,
             number::FRAGMENT if fragmented => return Err(BAD),
             number::FRAGMENT => {
                 fragmented = true;

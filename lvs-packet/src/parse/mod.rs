@@ -81,8 +81,6 @@ pub(crate) struct Network {
     /// The fragment is the second unit of eight bytes, where a tiny first fragment would have
     /// left the rest of a TCP header.
     pub(crate) second_unit: bool,
-    /// An IPv6 routing header says that the destination is not the last one.
-    pub(crate) in_transit: bool,
 }
 
 /// Parses a frame from its Ethernet header on.
@@ -114,6 +112,20 @@ fn general(frame: &Frame<'_>) -> Result<Packet, DropReason> {
             transport::parse(bytes, network, segmented)
         }
         _ => other(bytes, segmented),
+    }
+}
+
+/// What [`parse`] would say of a frame if its IPv4 options were good: for who tells the sender that they are
+/// not ([`crate::options::receive`]).
+///
+/// # Errors
+/// As [`parse`], but for [`DropReason::BadIpOptions`]; [`DropReason::BadVersion`] if it is not IPv4.
+#[cold]
+pub fn despite_options(frame: &Frame<'_>) -> Result<Packet, DropReason> {
+    let bytes = frame.bytes();
+    match untag(bytes)? {
+        (ETHERTYPE_IPV4, l3) => transport::parse(bytes, ipv4::parse_lenient(bytes, l3)?, false),
+        _ => Err(DropReason::BadVersion),
     }
 }
 

@@ -45,10 +45,9 @@ pub(super) fn parse(bytes: &[u8], network: Network, segmented: bool) -> Result<P
         .ok_or(DropReason::Truncated)?;
     let fragment = network.fragment;
     let upper = match network.protocol {
-        number::TCP if !network.in_transit => tcp(segment, fragment, network.second_unit)?,
-        number::UDP if !network.in_transit => udp(segment, fragment, segmented)?,
-        protocol if !network.in_transit => other(segment, fragment, network.family, protocol)?,
-        _ => Upper::new(Kind::OtherIp, Protocol::Ip),
+        number::TCP => tcp(segment, fragment, network.second_unit)?,
+        number::UDP => udp(segment, fragment, segmented)?,
+        protocol => other(segment, fragment, network.family, protocol)?,
     };
     let [s0, s1, d0, d1] = upper.ports;
     Ok(Packet {

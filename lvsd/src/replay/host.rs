@@ -7,8 +7,11 @@
 use super::site::{NextHop, Site};
 use lvs_core::{Addr, DropReason, Family};
 use lvs_packet::answer::{self, IcmpProblem};
+use lvs_packet::options::{self, Recorded, Refused};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, ttl};
 
+/// IGMP (IPv4), nothing at all (IPv6), UDP-Lite: a Linux says nothing of what it has and nobody asked for.
+const SILENT: [[u8; 2]; 2] = [[2, 136], [59, 136]];
 /// IPIP, IPv6 in IPv4, GRE: a Linux that has these, but no such tunnel, says "port unreachable" of
 /// those over IPv4.
 const TUNNELS: [u8; 3] = [4, 41, 47];
@@ -34,7 +37,26 @@ pub(crate) fn handle(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &P
     if packet.family == Family::V4 && site.is_local(packet.flow.src.addr) {
         return Outcome::Nothing;
     }
-    if site.is_local(destination) {
+    let local = site.is_local(destination);
+    let mut recorded = Recorded::default();
+    if options::may_be_in(packet) {
+        let arrived = site.address(side, packet.flow.src.addr);
+        let own = if local { Some(destination) } else { arrived };
+        let own = own.unwrap_or(destination);
+        let is_own = |addr| site.is_local(addr);
+        match options::receive(frame, packet, own, 0, is_own) {
+            Ok(written) => recorded = written,
+            Err(Refused::Silently) => return Outcome::Nothing,
+            Err(Refused::Problem { code, pointer }) => {
+                let problem = IcmpProblem::BadOption { code, pointer };
+                return match answer::icmp_error(frame, packet, problem, own) {
+                    Ok(()) => Outcome::Answer,
+                    Err(_) => Outcome::Nothing,
+                };
+            }
+        }
+    }
+    if local {
         // IPv6 says nothing from an address that is only routed to the host.
         let from = match packet.family {
             Family::V6 if !site.has(destination) => site.address(side, packet.flow.src.addr),
@@ -45,7 +67,14 @@ pub(crate) fn handle(site: &Site, side: usize, frame: &mut Frame<'_>, packet: &P
             Ok(false) | Err(_) => Outcome::Nothing,
         };
     }
-    forward(site, side, frame, packet)
+    let outcome = forward(site, side, frame, packet);
+    if let Outcome::Forward(hop) = outcome {
+        if let Some(own) = site.address(hop.side, packet.flow.src.addr) {
+            options::leave_from(frame, packet, recorded, own);
+        }
+        options::seal(frame, packet);
+    }
+    outcome
 }
 
 /// Ordinary forwarding.
@@ -107,6 +136,7 @@ pub(crate) fn stack(
         Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => return Ok(false),
         Kind::Tcp => answer::tcp_reset(frame, packet)?,
         Kind::Udp => answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, from)?,
+        Kind::OtherIp if is_silent(packet) => return Ok(false),
         Kind::OtherIp if packet.family == Family::V4 && TUNNELS.contains(&packet.protocol) => {
             answer::icmp_error(frame, packet, IcmpProblem::PortUnreachable, from)?;
         }
@@ -117,6 +147,16 @@ pub(crate) fn stack(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Whether a packet's protocol is one that nobody answers.
+fn is_silent(packet: &Packet) -> bool {
+    let [v4, v6] = SILENT;
+    let silent = match packet.family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    silent.contains(&packet.protocol)
 }
 
 /// "Protocol unreachable" (RFC 792), as where a kernel has no SCTP; IPv6 says "unrecognized next

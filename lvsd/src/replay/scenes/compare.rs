@@ -9,7 +9,8 @@
 //! - the identification in IPv6 fragment headers: random;
 //! - the flow label of the director's own IPv6 packets (errors, echo replies, resets): a hash with a
 //!   key drawn at boot;
-//! - the source port of GUE: another such hash.
+//! - the source port of GUE: another such hash;
+//! - the times in IPv4's timestamp option: the clock's.
 //!
 //! Of answers (errors, echo replies, resets) the Ethernet destination is taken over too: ours go back
 //! to where the packet came from, the kernel asks its routes for the way to the sender.
@@ -27,6 +28,7 @@ use lvs_packet::{Frame, Offload, checksum, parse};
 use std::time::Duration;
 
 const ETHERNET: usize = 14;
+const IPIP: u8 = 4;
 const UDP: u8 = 17;
 
 /// A frame of one of the two.
@@ -154,6 +156,15 @@ fn adopt(kernel: &[u8], ours: &mut [u8], origin: Origin) {
         if own && flags & DONT_FRAGMENT == 0 {
             replace(kernel, ours, ETHERNET + 4, Some(ETHERNET + 10));
         }
+        let mut at = ETHERNET;
+        while ours.get(at).is_some_and(|version| version >> 4 == 4) {
+            times(kernel, ours, at);
+            // What IPIP has inside.
+            match ours.get(at + 9) {
+                Some(&IPIP) if ours.get(at) == Some(&0x45) => at += 20,
+                _ => break,
+            }
+        }
         let first = flags & 0x1fff == 0;
         if origin == Origin::Tunnelled && first && ours.get(ETHERNET + 9) == Some(&UDP) {
             source_port(kernel, ours, ETHERNET + 20);
@@ -181,6 +192,42 @@ fn adopt(kernel: &[u8], ours: &mut [u8], origin: Origin) {
         if origin == Origin::Tunnelled && first && protocol == Some(UDP) {
             source_port(kernel, ours, l4);
         }
+    }
+}
+
+/// The times in the timestamp option of the IPv4 header at `at`.
+fn times(kernel: &[u8], ours: &mut [u8], at: usize) {
+    const TIMESTAMP: u8 = 68;
+    let byte = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or_default();
+    let end = at + usize::from(byte(ours, at) & 0xf) * 4;
+    let mut option = at + 20;
+    while option + 4 <= end {
+        let (kind, length) = match byte(ours, option) {
+            0 => return,
+            1 => (1, 1),
+            kind => (kind, usize::from(byte(ours, option + 1))),
+        };
+        // Every other word is an address where the flag says so.
+        let step = if byte(ours, option + 3) & 0xf == 0 {
+            4
+        } else {
+            8
+        };
+        let mut word = option + step;
+        while kind == TIMESTAMP && word + 4 <= option + length {
+            let sum_at = at + 10;
+            if word % 2 == at % 2 {
+                replace(kernel, ours, word, Some(sum_at));
+                replace(kernel, ours, word + 2, Some(sum_at));
+            } else {
+                // Its bytes are parts of three words.
+                replace(kernel, ours, word, None);
+                replace(kernel, ours, word + 2, None);
+                replace(kernel, ours, sum_at, None);
+            }
+            word += step;
+        }
+        option += length.max(1);
     }
 }
 
