@@ -102,6 +102,15 @@ impl Receiver {
         result
     }
 
+    /// Passes frames over from now on that carry the tag of one of these VLANs: those that have an
+    /// interface of their own, which gets these frames too. No others; at first none.
+    pub fn pass_over(&mut self, vlans: impl IntoIterator<Item = u16>) {
+        match &mut self.ring {
+            Ring::V2(ring) => ring.others.set(vlans),
+            Ring::V3(ring) => ring.others.set(vlans),
+        }
+    }
+
     /// Whether a frame is waiting; reads one word of the ring.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -30,8 +30,38 @@ pub(crate) struct Refused {
     pub(crate) truncated: u64,
     /// Their segmentation has no name.
     pub(crate) segmentation: u64,
-    /// They were addressed to another station.
+    /// They were addressed to another station, or carried the tag of a VLAN that is not ours.
     pub(crate) other_station: u64,
+}
+
+/// Identifiers of VLANs.
+#[derive(Debug)]
+pub(crate) struct Vlans(Box<[u64; 64]>);
+
+impl Default for Vlans {
+    fn default() -> Self {
+        Self(Box::new([0; 64]))
+    }
+}
+
+impl Vlans {
+    /// These and no others; numbers above 4095 are none.
+    pub(crate) fn set(&mut self, ids: impl IntoIterator<Item = u16>) {
+        self.0.fill(0);
+        for id in ids {
+            if let Some(word) = self.0.get_mut(usize::from(id / 64)) {
+                *word |= 1 << (id % 64);
+            }
+        }
+    }
+
+    /// Whether the VLAN of a tag (its control information) is among them.
+    #[inline]
+    pub(crate) fn has(&self, tci: u16) -> bool {
+        let id = tci & 0xfff;
+        let word = self.0.get(usize::from(id / 64));
+        word.is_some_and(|word| word >> (id % 64) & 1 != 0)
+    }
 }
 
 /// Ethernet header, whose length the kernel puts between `tp_mac` and `tp_net`.
@@ -82,6 +112,21 @@ mod tests {
                 assert_eq!((frame - VNET_HEADER) % 64, 0);
             }
         }
+    }
+
+    #[test]
+    fn vlans_go_by_the_identifier_alone() {
+        let mut vlans = Vlans::default();
+        assert!((0..=u16::MAX).all(|tci| !vlans.has(tci)));
+        vlans.set([0, 5, 64, 4095, 4096]);
+        assert!(
+            [0, 5, 0xa005, 64, 4095, 0x1000]
+                .iter()
+                .all(|tci| vlans.has(*tci))
+        );
+        assert!([4, 6, 63, 65].iter().all(|tci| !vlans.has(*tci)));
+        vlans.set([6]);
+        assert!(vlans.has(6) && !vlans.has(5));
     }
 
     #[test]

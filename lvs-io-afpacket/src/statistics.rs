@@ -19,7 +19,8 @@ pub struct ReceiveStatistics {
     /// Frames with a segmentation that has no name here
     /// ([`BadSegmentation`](lvs_core::DropReason::BadSegmentation)).
     pub bad_segmentation: u64,
-    /// Frames addressed to another station, passed over.
+    /// Frames passed over: addressed to another station, or of a VLAN that is not ours
+    /// ([`Receiver::pass_over`](crate::Receiver::pass_over)).
     pub other_station: u64,
 }
 

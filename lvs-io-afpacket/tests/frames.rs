@@ -140,6 +140,31 @@ fn a_vlan_tag_survives() {
 }
 
 #[test]
+fn a_vlan_with_an_interface_of_its_own_is_passed_over() {
+    in_namespace(|| {
+        let pair = pair();
+        let tagged = |id| ipv4(17, [1, 2], 40, Some(id));
+        for config in layouts(pair[1]) {
+            let [mut near, mut far] = open(pair, &config);
+            far.receiver.pass_over([100, 300]);
+            for (bytes, offload) in [
+                tagged(0x2000 | 100),
+                tagged(200),
+                tagged(300),
+                ipv4(17, [1, 2], 40, None),
+            ] {
+                near.sender.send(&bytes, &offload).unwrap();
+            }
+            near.sender.flush().unwrap();
+            let received = receive(&mut far.receiver, 2);
+            assert_eq!(received[0].bytes, tagged(200).0);
+            assert_eq!(received[1].bytes, ipv4(17, [1, 2], 40, None).0);
+            assert_eq!(far.receiver.statistics().other_station, 2);
+        }
+    });
+}
+
+#[test]
 fn more_headroom_is_given_when_asked_for() {
     in_namespace(|| {
         let pair = pair();

@@ -260,15 +260,19 @@ fn wants(config: &Config, event: &InterfaceEvent) -> bool {
     }
     match &config.dataplane.interfaces {
         Some(names) => names.iter().any(|name| **name == *interface.name),
-        None => true,
+        // What comes in by a port comes in by the bridge or bond as well, where the host has it.
+        None => interface.port_of.is_none(),
     }
 }
 
 fn interface_event(presence: &Mutex<Presence>, config: &Config, event: &InterfaceEvent) {
     let interface = &event.interface;
     if !wants(config, event) {
-        // An interface that was renamed may have been ours.
-        if event.change == InterfaceChange::Renamed {
+        // It may have been ours before.
+        if matches!(
+            event.change,
+            InterfaceChange::Renamed | InterfaceChange::Joined
+        ) {
             presence.lock().detach(interface.index);
         }
         return;

@@ -19,7 +19,7 @@ use lvs_core::DropReason;
 use lvs_packet::{Frame, Offload};
 
 use super::layout::Layout;
-use super::{Frames, Refused, VLAN_TAG, insert_vlan, reserve_for};
+use super::{Frames, Refused, VLAN_TAG, Vlans, insert_vlan, reserve_for};
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};
 use crate::socket::Socket;
@@ -45,6 +45,7 @@ pub(crate) struct RingV2 {
     large_size: usize,
     headroom: usize,
     other_stations: bool,
+    pub(crate) others: Vlans,
     pub(crate) refused: Refused,
 }
 
@@ -85,6 +86,7 @@ impl RingV2 {
             large_size,
             headroom,
             other_stations: config.other_stations,
+            others: Vlans::default(),
             refused: Refused::default(),
         })
     }
@@ -112,6 +114,7 @@ impl RingV2 {
             large_size,
             headroom,
             other_stations,
+            others,
             refused,
         } = self;
         let mut large = large.chunks_exact_mut(*large_size);
@@ -128,7 +131,9 @@ impl RingV2 {
             };
             // SAFETY: as above; any byte is a `u8`.
             let packet_type = unsafe { memory.header::<u8>(slot + PACKET_TYPE) };
-            let unwanted = !*other_stations && packet_type == Some(libc::PACKET_OTHERHOST);
+            let tagged = header.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+            let unwanted = (!*other_stations && packet_type == Some(libc::PACKET_OTHERHOST))
+                || (tagged && others.has(header.tp_vlan_tci));
             let read = if status & libc::TP_STATUS_COPY == 0 {
                 held += 1;
                 if header.tp_snaplen < header.tp_len {
@@ -151,7 +156,7 @@ impl RingV2 {
             }
             match read {
                 Ok(mut frame) => {
-                    if header.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
+                    if tagged {
                         insert_vlan(&mut frame, tpid(&header), header.tp_vlan_tci);
                     }
                     frames.push(frame);

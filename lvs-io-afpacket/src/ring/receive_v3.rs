@@ -14,7 +14,7 @@ use lvs_core::DropReason;
 use lvs_packet::Frame;
 
 use super::layout::map;
-use super::{Frames, Refused, insert_vlan, reserve_for};
+use super::{Frames, Refused, Vlans, insert_vlan, reserve_for};
 use crate::config::PortConfig;
 use crate::error::{Concession, OpenError};
 use crate::socket::Socket;
@@ -51,6 +51,7 @@ pub(crate) struct RingV3 {
     /// Where the batch that is lent ends.
     end: Cursor,
     other_stations: bool,
+    pub(crate) others: Vlans,
     pub(crate) refused: Refused,
 }
 
@@ -117,6 +118,7 @@ impl RingV3 {
             next: Cursor::default(),
             end: Cursor::default(),
             other_stations: config.other_stations,
+            others: Vlans::default(),
             refused: Refused::default(),
         }))
     }
@@ -183,14 +185,22 @@ impl RingV3 {
             }
             // SAFETY: the block is ours; any byte is a `u8`.
             let packet_type = unsafe { self.memory.header::<u8>(start + PACKET_TYPE) };
-            if !self.other_stations && packet_type == Some(libc::PACKET_OTHERHOST) {
+            let tag = tag(&header);
+            if (!self.other_stations && packet_type == Some(libc::PACKET_OTHERHOST))
+                || tag.is_some_and(|(_, tci)| self.others.has(tci))
+            {
                 self.refused.other_station += 1;
                 continue;
             }
             // SAFETY: the block is ours until `release`, which needs this ring exclusively and so
             // comes after 'f has ended; frames follow one another, and each is lent once.
             match unsafe { lend(&self.memory, start, length, &header) } {
-                Ok(frame) => frames.push(frame),
+                Ok(mut frame) => {
+                    if let Some((tpid, tci)) = tag {
+                        insert_vlan(&mut frame, tpid, tci);
+                    }
+                    frames.push(frame);
+                }
                 Err(DropReason::BadSegmentation) => self.refused.segmentation += 1,
                 Err(_) => self.refused.truncated += 1,
             }
@@ -210,6 +220,21 @@ impl RingV3 {
         }
         self.next = self.end;
     }
+}
+
+/// The EtherType and control information of the tag that the kernel took out.
+#[inline]
+fn tag(header: &libc::tpacket3_hdr) -> Option<(u16, u16)> {
+    if header.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let tpid = if header.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+        header.hv1.tp_vlan_tpid
+    } else {
+        0x8100
+    };
+    let tci = u16::try_from(header.hv1.tp_vlan_tci & 0xffff).unwrap_or_default();
+    Some((tpid, tci))
 }
 
 /// The frame at `start`, with all bytes behind its headers and up to the next one as its buffer.
@@ -243,15 +268,5 @@ unsafe fn lend<'f>(
     if length > buffer.len().saturating_sub(start) {
         return Err(DropReason::RingTruncated);
     }
-    let mut frame = Frame::new(buffer, start, length, offload);
-    if header.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-        let tpid = if header.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
-            header.hv1.tp_vlan_tpid
-        } else {
-            0x8100
-        };
-        let tci = u16::try_from(header.hv1.tp_vlan_tci & 0xffff).unwrap_or_default();
-        insert_vlan(&mut frame, tpid, tci);
-    }
-    Ok(frame)
+    Ok(Frame::new(buffer, start, length, offload))
 }

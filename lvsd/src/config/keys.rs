@@ -53,7 +53,7 @@ pub const KEYS: &[Key] = &[
     key("[control]", "owner", "a user, by name or number", "who runs `lvsd`", "whose it is"),
     key("[control]", "group", "a group, by name or number", "that of who runs `lvsd`", "whose group it is"),
     key("[control]", "mode", "in octal, such as `\"0660\"`", "`\"0600\"`", "who may open it: `\"0660\"` owner and group"),
-    key("[dataplane]", "interfaces", "list of names", "all but the loopback", "where clients and servers are"),
+    key("[dataplane]", "interfaces", "list of names", "all but the loopback and ports of bridges and bonds", "where clients and servers are"),
     key("[dataplane]", "workers", "1 to 256", "one a processor", "threads that handle packets"),
     key("[dataplane]", "ring_version", "`\"v2\"`, `\"v3\"`", "`\"v2\"`", "TPACKET version of the receive ring: V2 hands every frame over at once, V3 blocks of them when full or after a millisecond"),
     key("[dataplane]", "receive_ring", "64 KiB to 1 GiB", "`\"8MiB\"`", "receive ring of one worker on one interface"),

@@ -105,8 +105,16 @@ pub(crate) fn run(parts: WorkerParts) {
     let mut hops = Hops::default();
     let mut verdicts = [Verdict::Pass; BATCH];
     let mut rounds = 0_u32;
+    let mut generation = 0;
     loop {
         let mut busy = false;
+        let latest = snapshots.load();
+        if latest.generation() != generation {
+            generation = latest.generation();
+            for (index, receiver) in receivers.iter_mut().enumerate() {
+                receiver.pass_over(latest.vlans(transmit.ifindex(index)));
+            }
+        }
         for (index, receiver) in receivers.iter_mut().enumerate() {
             let snapshot = snapshots.load();
             let took = receiver.receive(BATCH, |frames| {
@@ -140,6 +148,8 @@ pub(crate) fn run(parts: WorkerParts) {
                     } = *port;
                     receivers.push(receiver);
                     transmit.attach(info, sender);
+                    // For the VLANs that this interface has already.
+                    generation = 0;
                 }
                 Ok(Command::Detach { ifindex }) => {
                     if let Some(index) = transmit.detach(ifindex) {

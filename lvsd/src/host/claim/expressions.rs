@@ -14,6 +14,8 @@ const REGISTER_VERDICT: u32 = 0;
 /// Which header an offset counts from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Base {
+    /// The Ethernet header, with a VLAN tag that the kernel has taken off back in its place.
+    Link = 0,
     /// The IP header.
     Network = 1,
     /// What follows the IP header and its extensions; not there in later fragments.
@@ -27,6 +29,8 @@ pub(super) enum Meta {
     Protocol = 1,
     /// The name of the interface where the packet came in.
     InterfaceName = 6,
+    /// Whom the frame is for (`PACKET_HOST`, ...).
+    PacketType = 19,
     /// The transport protocol, IPv6 extension headers stepped over.
     Transport = 16,
 }

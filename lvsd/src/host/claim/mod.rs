@@ -15,10 +15,9 @@
 //! netlink socket (`NFT_TABLE_F_OWNER`), and the kernel removes it when the socket closes, also
 //! after `kill -9`. Nobody else can change it meanwhile; `nft list ruleset` shows it.
 //!
-//! VLAN: the kernel takes the outer tag off a frame before the hook, so a chain of a trunk
-//! interface matches tagged and untagged packets alike, whatever the tag, and so does a chain of
-//! the VLAN's own interface. A second tag (802.1ad) stays in the frame: such packets are matched on
-//! the VLAN's own interface only.
+//! A frame with a VLAN's tag is claimed on the interface of that VLAN, not on the trunk by which it
+//! came; without such an interface the host does not take it anyway. Nor is a frame claimed on an
+//! interface to which it is not addressed: it may be for another one of the host (macvlan, bridge).
 //!
 //! Not matched: ICMP errors that quote an IPv4 packet with options or an IPv6 packet with extension
 //! headers, and packets that come over interfaces without a chain (the loopback interface, unless

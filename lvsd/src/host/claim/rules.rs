@@ -3,7 +3,8 @@
 //! In: an interface. Out: messages of a [`Batch`]. Never: a packet dropped that no set names.
 //!
 //! ```text
-//!   chain if-<number>  { hook ingress; policy accept; ip → jump claim4; ip6 → jump claim6 }
+//!   chain if-<number>  { hook ingress; policy accept; for another station, or of a VLAN: return;
+//!                        ip → jump claim4; ip6 → jump claim6 }
 //!   chain claim4 / claim6:
 //!     what a mark's rules take ................... drop (in chain marks4 / marks6)
 //!     to an owned VIP ............................ drop
@@ -167,6 +168,8 @@ fn endpoints(
 pub(super) fn interface(batch: &mut Batch<'_>, ifindex: u32, name: &str) {
     const INGRESS: u32 = 0;
     const ACCEPT: u32 = 1;
+    /// `PACKET_OTHERHOST`
+    const OTHER_HOST: u8 = 3;
     let table = batch.table();
     let base = base_chain(ifindex);
     batch.add(What::Interface, NEW_CHAIN, CREATE | EXCLUSIVE, |w| {
@@ -180,6 +183,21 @@ pub(super) fn interface(batch: &mut Batch<'_>, ifindex: u32, name: &str) {
         w.be_u32(5, ACCEPT);
         w.text(7, "filter");
     });
+    // What is for another station goes to the interface of that station, if it is in this host.
+    rule(batch, &base, None, |e| {
+        e.meta(REGISTER, Meta::PacketType);
+        e.equal(REGISTER, &[OTHER_HOST]);
+    });
+    // What has a tag goes to the VLAN's interface, which has a chain of its own, or to nobody. The
+    // identifier 0 is no VLAN.
+    for tag in [[0x81, 0x00], [0x88, 0xa8]] {
+        rule(batch, &base, None, |e| {
+            e.load(REGISTER, Base::Link, 12, 2);
+            e.equal(REGISTER, &tag);
+            e.load(REGISTER, Base::Link, 14, 2);
+            e.any_bit(REGISTER, [0x0f, 0xff]);
+        });
+    }
     for (family, ether_type) in [(Family::V4, [0x08, 0x00]), (Family::V6, [0x86, 0xdd])] {
         add_rule(batch, &base, None, |e| {
             e.meta(REGISTER, Meta::Protocol);

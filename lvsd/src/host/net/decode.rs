@@ -4,7 +4,7 @@
 //! In: messages of a dump or a notification. Out: interfaces, addresses, routes, neighbours; what
 //! cannot be read is left out. Never: a decision about them.
 
-use super::interface::{Interface, InterfaceAddress};
+use super::interface::{Interface, InterfaceAddress, Vlan};
 use super::routes::{LOCAL, Listed, MAIN, NextHop, Route, Target};
 use super::snapshot::{Neighbour, NeighbourState};
 use super::source::unspecified;
@@ -120,6 +120,10 @@ fn interface(message: &Message<'_>) -> Option<Interface> {
     const ADDRESS: u16 = 1;
     const NAME: u16 = 3;
     const MTU: u16 = 4;
+    const LINK: u16 = 5;
+    const MASTER: u16 = 10;
+    const LINK_INFO: u16 = 18;
+    const LINK_NAMESPACE: u16 = 37;
     const AF_SPEC: u16 = 26;
     const UP: u32 = 0x1;
     const LOOPBACK: u32 = 0x8;
@@ -136,11 +140,19 @@ fn interface(message: &Message<'_>) -> Option<Interface> {
     let mut name = None;
     let mut mtu = 0;
     let mut mtu_v6 = None;
+    let mut link = None;
+    let mut link_elsewhere = false;
+    let mut master = None;
+    let mut info = LinkInfo::default();
     for (kind, value) in Attributes::after(message.payload, LINK_HEADER) {
         match kind {
             ADDRESS if value.len() == 6 && ETHERNET.contains(&hardware) => mac = octets(value, 0),
             NAME => name = std::str::from_utf8(value).ok(),
             MTU => mtu = native_u32(value, 0)?,
+            LINK => link = native_u32(value, 0),
+            LINK_NAMESPACE => link_elsewhere = true,
+            MASTER => master = native_u32(value, 0),
+            LINK_INFO => info = link_info(value),
             AF_SPEC => mtu_v6 = inet6_mtu(value),
             _ => {}
         }
@@ -155,8 +167,39 @@ fn interface(message: &Message<'_>) -> Option<Interface> {
         running: flags & (UP | RUNNING) == UP | RUNNING,
         loopback: flags & LOOPBACK != 0,
         no_arp: flags & NO_ARP != 0,
+        port_of: master.filter(|_| !info.in_vrf),
+        vlan: link
+            .filter(|_| !link_elsewhere)
+            .zip(info.vlan)
+            .map(|(parent, id)| Vlan { parent, id }),
         addresses: Box::default(),
     })
+}
+
+/// What `IFLA_LINKINFO` tells.
+#[derive(Clone, Copy, Debug, Default)]
+struct LinkInfo {
+    vlan: Option<u16>,
+    in_vrf: bool,
+}
+
+fn link_info(value: &[u8]) -> LinkInfo {
+    const KIND: u16 = 1;
+    const DATA: u16 = 2;
+    const PORT_KIND: u16 = 4;
+    const VLAN_ID: u16 = 1;
+    let attributes = Attributes(value);
+    let is = |kind, name: &[u8]| {
+        let text = attributes.clone().find(kind);
+        text.is_some_and(|text| text.strip_suffix(&[0]).unwrap_or(text) == name)
+    };
+    let data = attributes.clone().find(DATA).filter(|_| is(KIND, b"vlan"));
+    LinkInfo {
+        vlan: data
+            .and_then(|data| Attributes(data).find(VLAN_ID))
+            .and_then(|id| native_u16(id, 0)),
+        in_vrf: is(PORT_KIND, b"vrf"),
+    }
 }
 
 /// `DEVCONF_MTU6` of `IFLA_INET6_CONF` of `AF_INET6` of `IFLA_AF_SPEC`.
@@ -400,4 +443,53 @@ fn addr(family: Family, value: &[u8]) -> Option<Addr> {
 fn via(value: &[u8]) -> Option<Addr> {
     let family = family_of(u8::try_from(native_u16(value, 0)?).ok()?)?;
     addr(family, value.get(2..)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An interface as the kernel lists one, with what `IFLA_LINKINFO` holds.
+    fn listed(elsewhere: bool, info: impl FnOnce(&mut Writer)) -> Interface {
+        let mut header = [0; LINK_HEADER];
+        header[2..4].copy_from_slice(&1_u16.to_ne_bytes());
+        header[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+        let mut writer = Writer::default();
+        writer.message(NEW_LINK, 0, 1, &header, |w| {
+            w.text(3, "x");
+            w.octets(5, &4_u32.to_ne_bytes());
+            w.octets(10, &9_u32.to_ne_bytes());
+            if elsewhere {
+                w.octets(37, &0_u32.to_ne_bytes());
+            }
+            w.nest(18, info);
+        });
+        let message = crate::host::netlink::Messages(writer.bytes())
+            .next()
+            .unwrap();
+        interface(&message).unwrap()
+    }
+
+    fn vlan(w: &mut Writer) {
+        w.text(1, "vlan");
+        w.nest(2, |w| w.octets(1, &300_u16.to_ne_bytes()));
+    }
+
+    #[test]
+    fn a_vlan_has_its_parent_unless_that_is_in_another_namespace() {
+        let found = listed(false, vlan).vlan;
+        assert_eq!(found, Some(Vlan { parent: 4, id: 300 }));
+        assert_eq!(listed(true, vlan).vlan, None);
+        let macvlan = listed(false, |w| {
+            w.text(1, "macvlan");
+            w.nest(2, |w| w.octets(1, &300_u16.to_ne_bytes()));
+        });
+        assert_eq!(macvlan.vlan, None);
+    }
+
+    #[test]
+    fn a_vrf_has_no_ports() {
+        assert_eq!(listed(false, |w| w.text(4, "bridge")).port_of, Some(9));
+        assert_eq!(listed(false, |w| w.text(4, "vrf")).port_of, None);
+    }
 }

@@ -28,8 +28,23 @@ pub struct Interface {
     pub loopback: bool,
     /// Neighbours have no link-layer address to be asked for (`IFF_NOARP`).
     pub no_arp: bool,
+    /// The interface that it is a port of (a bridge, a bond), which gets what comes in by it. A VRF
+    /// is none.
+    pub port_of: Option<u32>,
+    /// For the interface of a VLAN: which one.
+    pub vlan: Option<Vlan>,
     /// Its addresses, in the kernel's order.
     pub addresses: Box<[InterfaceAddress]>,
+}
+
+/// A VLAN (802.1Q, 802.1ad) that has an interface of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vlan {
+    /// The interface by which its tagged frames come.
+    pub parent: u32,
+    /// Its identifier in their tag, 0 to 4094.
+    pub id: u16,
 }
 
 /// An address of an interface.
@@ -78,6 +93,10 @@ pub enum InterfaceChange {
     Mtu,
     /// Its name is another one.
     Renamed,
+    /// It has become a port of another interface ([`Interface::port_of`]).
+    Joined,
+    /// It is a port no longer.
+    Left,
     /// It is gone.
     Gone,
 }
@@ -91,6 +110,8 @@ impl fmt::Display for InterfaceChange {
             Self::Mac => "has another Ethernet address",
             Self::Mtu => "has another MTU",
             Self::Renamed => "has another name",
+            Self::Joined => "is now a port of another interface",
+            Self::Left => "is no longer a port of another interface",
             Self::Gone => "is gone",
         })
     }
@@ -130,6 +151,11 @@ pub(super) fn changes(before: &[Interface], after: &[Interface]) -> Vec<Interfac
         }
         if (old.mtu, old.mtu_v6) != (new.mtu, new.mtu_v6) {
             push(InterfaceChange::Mtu);
+        }
+        match (old.port_of, new.port_of) {
+            (None, Some(_)) => push(InterfaceChange::Joined),
+            (Some(_), None) => push(InterfaceChange::Left),
+            _ => {}
         }
         match (old.running, new.running) {
             (false, true) => push(InterfaceChange::Up),

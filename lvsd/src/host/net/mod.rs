@@ -33,7 +33,7 @@ mod source;
 mod tests;
 mod watcher;
 
-pub use interface::{Interface, InterfaceAddress, InterfaceChange, InterfaceEvent};
+pub use interface::{Interface, InterfaceAddress, InterfaceChange, InterfaceEvent, Vlan};
 pub use neighbours::{Hop, NeighbourKeeper};
 pub use snapshot::{NeighbourState, NetSnapshot, RouteAnswer};
 pub use watcher::{NetWatcher, WatchError};

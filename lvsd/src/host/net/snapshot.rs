@@ -4,7 +4,7 @@
 //! answer; a worker may ask for each packet, though it will rather remember the answer for as long
 //! as the generation is the same.
 
-use super::interface::Interface;
+use super::interface::{Interface, Vlan};
 use super::neighbours::Hop;
 use super::routes::{RouteTable, Target};
 use super::source;
@@ -174,6 +174,14 @@ impl NetSnapshot {
     #[must_use]
     pub fn neighbour_state(&self, ifindex: u32, addr: Addr) -> Option<NeighbourState> {
         self.find(ifindex, addr).map(|n| n.state)
+    }
+
+    /// The VLANs of an interface that have interfaces of their own: frames with their tags are
+    /// theirs, not its.
+    pub fn vlans(&self, ifindex: u32) -> impl Iterator<Item = u16> + '_ {
+        let of = move |vlan: &Vlan| vlan.parent == ifindex;
+        let all = self.interfaces.iter().filter_map(|i| i.vlan);
+        all.filter(of).map(|vlan| vlan.id)
     }
 
     /// Whether the host takes packets to this address for its own: it has a local route for it, or

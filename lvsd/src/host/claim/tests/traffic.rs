@@ -338,18 +338,42 @@ fn later_fragments_follow_their_address_and_protocol() {
 }
 
 #[test]
-fn a_vlan_tag_makes_no_difference() {
+fn only_the_tag_that_is_none_makes_no_difference() {
     in_namespace(|| {
         let mut net = Net::new();
         net.claim(|set| {
             set.services
                 .push((Protocol::Udp, "192.0.2.10:53".parse().unwrap()));
         });
-        net.outside.send_tagged(
-            &[0x81, 0, 0, 5],
-            &udp("10.0.0.2:1", "192.0.2.10:53", "tagged"),
-        );
-        until("the tagged packet is claimed", || net.taken() == 1);
+        let packet = |payload| udp("10.0.0.2:1", "192.0.2.10:53", payload);
+        // Of a VLAN: for its interface, if the host had one.
+        for tag in [[0x81, 0x00, 0, 5], [0x88, 0xa8, 0, 5]] {
+            net.outside.send_tagged(&tag, &packet("tagged"));
+        }
+        // A priority, and no VLAN.
+        net.outside
+            .send_tagged(&[0x81, 0, 0x20, 0], &packet("urgent"));
+        until("the packet is claimed", || net.taken() == 1);
+        net.send_taken(&packet("plain"));
+        assert_eq!(net.taken(), 2);
+    });
+}
+
+#[test]
+fn what_is_for_another_station_is_not_claimed() {
+    in_namespace(|| {
+        let mut net = Net::new();
+        net.claim(|set| {
+            set.services
+                .push((Protocol::Udp, "192.0.2.10:53".parse().unwrap()));
+        });
+        let packet = udp("10.0.0.2:1", "192.0.2.10:53", "for another");
+        let (other, own) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 2]);
+        let frame = [&other[..], &own, &[8, 0], &packet].concat();
+        net.outside.send_frame(&frame);
+        net.inside.frames_until(&packet);
+        net.send_taken(&udp("10.0.0.2:1", "192.0.2.10:53", "for us"));
+        assert_eq!(net.taken(), 1);
     });
 }
 

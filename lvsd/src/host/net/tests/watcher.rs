@@ -56,6 +56,31 @@ fn sees_the_life_of_an_interface() {
 }
 
 #[test]
+fn sees_ports_of_a_bridge_come_and_go() {
+    in_namespace_async(|| async {
+        let (snapshots, mut events) = started();
+        ip("link add n0 type veth peer name p0");
+        ip("link add br0 type bridge");
+        expect(&mut events, "n0", InterfaceChange::Appeared).await;
+        ip("link set n0 master br0");
+        expect(&mut events, "n0", InterfaceChange::Joined).await;
+        let net = snapshots.load_full();
+        let index = |name| net.interface_named(name).unwrap().index;
+        assert_eq!(
+            net.interface_named("n0").unwrap().port_of,
+            Some(index("br0"))
+        );
+        assert_eq!(net.interface_named("br0").unwrap().port_of, None);
+        ip("link set n0 nomaster");
+        expect(&mut events, "n0", InterfaceChange::Left).await;
+        assert_eq!(
+            snapshots.load().interface_named("n0").unwrap().port_of,
+            None
+        );
+    });
+}
+
+#[test]
 fn sees_routes_addresses_and_neighbours_come_and_go() {
     in_namespace_async(|| async {
         let (snapshots, _events) = started();
