@@ -50,7 +50,7 @@ pub enum Operation {
         address: Endpoint,
     },
     /// Remove all services.
-    Flush,
+    Flush {},
     /// Count from zero again.
     Zero {
         /// One service and its destinations; missing: everything.

@@ -137,7 +137,7 @@ impl Said {
                 let address = self.server;
                 one(Operation::DeleteDestination { service, address })
             }
-            (Command::Flush, _) => one(Operation::Flush),
+            (Command::Flush, _) => one(Operation::Flush {}),
             (Command::Zero, service) => one(Operation::Zero {
                 service: service.filter(|key| !is_nothing(key)),
             }),

@@ -101,10 +101,16 @@ fn next_line(input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
     }
 }
 
+/// The longest word that ipvsadm reads, in bytes; what is longer goes on as the next word.
+const LONGEST_WORD: usize = 4096;
+
 /// The words of a line. A word ends for ipvsadm at a NUL, as every string of C.
 fn split(line: &str) -> Vec<String> {
     let words = line.split([' ', '\t', '\n', '\r']);
-    let words = words.filter(|word| !word.is_empty());
+    let words = words.filter(|word| !word.is_empty()).flat_map(|word| {
+        let bytes = word.as_bytes().chunks(LONGEST_WORD);
+        bytes.map(String::from_utf8_lossy)
+    });
     words
         .map(|word| word.split('\0').next().unwrap_or_default().to_owned())
         .collect()

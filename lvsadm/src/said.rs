@@ -139,7 +139,7 @@ impl Said {
     ) -> Result<(), Failure> {
         self.note(Opt::ServiceAddress)?;
         self.protocol = Some(protocol);
-        self.vip = values::address(value, Some(protocol), names);
+        self.vip = values::address(value, Some(protocol), names, None);
         if self.vip.is_none() {
             return Err(Failure::usage(
                 "illegal virtual server address[:port] specified",
@@ -183,7 +183,9 @@ impl Said {
                     (None, 0) => None,
                     (None, _) => Some(Protocol::Tcp),
                 };
-                let server = values::address(value, protocol, names);
+                // The kernel takes no `::ffff:10.0.0.1` for a server, as little as `::`.
+                let mapped = Some(Addr::UNSPECIFIED);
+                let server = values::address(value, protocol, names, mapped);
                 let (addr, port) = server.ok_or_else(|| illegal("real server address[:port]"))?;
                 let service_port = self.vip.and_then(|vip| vip.1).unwrap_or(0);
                 self.server = Endpoint::new(addr, port.unwrap_or(service_port));

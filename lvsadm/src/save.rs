@@ -6,7 +6,7 @@ use crate::list::{self, Text};
 use crate::names::Names;
 use crate::run::written;
 use lvs_api::{Client, Destination, Method, Netmask, Service, Tunnel, TunnelChecksum};
-use lvs_core::{Family, Protocol, ServiceKey};
+use lvs_core::{Family, Protocol, SchedFlags, ServiceKey};
 use std::io::{self, Write};
 
 pub(crate) fn show(
@@ -78,7 +78,7 @@ fn save_service(service: &Service, word: &str, out: &mut dyn Write) -> io::Resul
         out.write_all(b" -o")?;
     }
     let flags = list::flags(&service.scheduler, service.flags);
-    if !flags.is_empty() {
+    if service.flags != SchedFlags::default() {
         write!(out, " -b {flags}")?;
     }
     if let Some(local) = service.local.filter(|local| !local.is_empty()) {

@@ -91,10 +91,13 @@ fn ipv4_part(part: &str) -> Option<u32> {
 ///
 /// Hosts and services may be names; those of services need a protocol. What stands in brackets and
 /// is no IPv6 address is read as `host[:port]`, and the port behind the brackets is not looked at.
+/// `mapped` is what `::ffff:10.0.0.1` is read as: an IPv4 address in the form of an IPv6 one cannot stand
+/// in a packet.
 pub(crate) fn address(
     text: &str,
     protocol: Option<Protocol>,
     names: &dyn Names,
+    mapped: Option<Addr>,
 ) -> Option<(Addr, Option<u16>)> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -106,8 +109,12 @@ pub(crate) fn address(
         }
         None => (text, None),
     };
-    let (addr, port) = if inner.parse::<Ipv6Addr>().is_ok() {
-        (ipv6(inner)?, outer)
+    let (addr, port) = if let Ok(v6) = inner.parse::<Ipv6Addr>() {
+        let addr = match v6.to_ipv4_mapped() {
+            Some(_) => mapped?,
+            None => v6.into(),
+        };
+        (addr, outer)
     } else {
         let (host, port) = match inner.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -123,12 +130,6 @@ pub(crate) fn address(
         Some(port) => Some((addr, Some(self::port(port, protocol, names)?))),
         None => Some((addr, None)),
     }
-}
-
-/// An IPv6 address; an IPv4 address in the form of one cannot stand in a packet.
-fn ipv6(text: &str) -> Option<Addr> {
-    let addr: Ipv6Addr = text.parse().ok()?;
-    addr.to_ipv4_mapped().is_none().then(|| addr.into())
 }
 
 fn port(text: &str, protocol: Option<Protocol>, names: &dyn Names) -> Option<u16> {

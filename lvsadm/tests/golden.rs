@@ -3,7 +3,8 @@
 //! `golden/cli.jsonl` has one command a line: `session`, `argv`, `stdin`, `rc`, `stdout`,
 //! `stderr`. A session starts with an empty table; its commands follow each other. `golden/hunt.jsonl`
 //! has some thousands more that were looked for where ipvsadm's own reading of words, numbers,
-//! addresses and lines is peculiar. `cargo xtask golden-cli` does the same with the programs.
+//! addresses and lines is peculiar, `golden/corners.jsonl` those of order, abbreviation, repetition, names, ranges,
+//! help, broadcast addresses and input of `-R`. `cargo xtask golden-cli` does the same with the programs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what was left out is to be seen")]
@@ -22,6 +23,7 @@ const NEEDS_PACKETS: &[(&str, &str)] = &[("live", "its counts come from packets"
 
 const CLI: &str = include_str!("golden/cli.jsonl");
 const HUNT: &str = include_str!("golden/hunt.jsonl");
+const CORNERS: &str = include_str!("golden/corners.jsonl");
 
 #[derive(Deserialize)]
 struct Record {
@@ -53,11 +55,13 @@ fn the_director_of_packets_gives_the_same() {
             connections: 1024,
             workers: 1,
         };
-        let rules = Rules::new(Director::new(&config).unwrap(), || {});
+        // The networks of the recorder's director.
+        let broadcasts = || vec!["10.9.0.255".parse().unwrap(), "10.2.0.255".parse().unwrap()];
+        let rules = Rules::new(Director::new(&config).unwrap(), || {}).with_broadcasts(broadcasts);
         Arc::new(rules.practising(&["lo", "d0", "d1"]))
     };
-    let passed = replay(CLI, director) + replay(HUNT, director);
-    assert!(passed > 5000, "{passed}");
+    let passed = replay(CLI, director) + replay(HUNT, director) + replay(CORNERS, director);
+    assert!(passed > 6600, "{passed}");
 }
 
 /// Replays all sessions but those left out, each with a director of its own; how many commands came

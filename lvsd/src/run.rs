@@ -170,7 +170,10 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
             .map(Dataplane::statistics)
             .unwrap_or_default()
     };
-    let rules = Rules::new(Arc::clone(&director), follow).with_rings(rings);
+    let net = Arc::clone(&snapshots);
+    let rules = Rules::new(Arc::clone(&director), follow)
+        .with_rings(rings)
+        .with_broadcasts(move || net.load().broadcasts());
     let rules = Arc::new(rules);
 
     let mut end = signal(SignalKind::terminate()).map_err(system("cannot take signals"))?;

@@ -119,7 +119,7 @@ fn a_client_sees_what_it_has_done() {
     assert!(client.drops().unwrap().len() > 10);
     assert_eq!(client.totals().unwrap().counters.conns, 0);
     assert!(client.daemons().unwrap().is_empty());
-    client.apply(Operation::Flush).unwrap();
+    client.apply(Operation::Flush {}).unwrap();
     let error = client.services(Some(&key)).unwrap_err();
     let ClientError::Refused { refusal, .. } = error else {
         panic!("{error}")

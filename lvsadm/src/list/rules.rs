@@ -6,7 +6,7 @@ use crate::request::{ListMode, Listing};
 use lvs_api::{
     Destination, DestinationStatus, Method, Netmask, Service, ServiceStatus, Tunnel, TunnelChecksum,
 };
-use lvs_core::{Family, ServiceKey};
+use lvs_core::{Family, SchedFlags, ServiceKey};
 use std::io::{self, Write};
 
 /// The widest name of an IPv4 service and of an IPv4 destination.
@@ -115,7 +115,8 @@ fn name(key: &ServiceKey, text: &Text<'_>) -> String {
 fn extras(service: &Service) -> String {
     let mut extras = String::new();
     let flags = flags(&service.scheduler, service.flags);
-    if !flags.is_empty() {
+    if service.flags != SchedFlags::default() {
+        // Also where none of those that are set has a name.
         extras.push_str(&format!(" ({flags})"));
     }
     if let Some(persistence) = &service.persistence {

@@ -12,7 +12,7 @@ use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkRule, Operation,
     Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals,
 };
-use lvs_core::{ServiceKey, ServiceSpec};
+use lvs_core::{Addr, Family, ServiceKey, ServiceSpec};
 use lvs_director::{Director, RuleError, Setting};
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -27,6 +27,8 @@ pub struct Rules {
     director: Arc<Director>,
     changed: Box<dyn Fn() + Send + Sync>,
     rings: Box<dyn Fn() -> Vec<PortStatistics> + Send + Sync>,
+    /// The broadcast addresses of the host's networks.
+    broadcasts: Box<dyn Fn() -> Vec<Addr> + Send + Sync>,
     /// Synchronisation daemons, where they are only pretended.
     sync: Option<Mutex<SyncBook>>,
 }
@@ -47,6 +49,7 @@ impl Rules {
             director,
             changed: Box::new(changed),
             rings: Box::new(Vec::new),
+            broadcasts: Box::new(Vec::new),
             sync: None,
         }
     }
@@ -58,6 +61,16 @@ impl Rules {
         rings: impl Fn() -> Vec<PortStatistics> + Send + Sync + 'static,
     ) -> Self {
         self.rings = Box::new(rings);
+        self
+    }
+
+    /// The same on a host with these broadcast addresses, which no destination can have.
+    #[must_use]
+    pub fn with_broadcasts(
+        mut self,
+        broadcasts: impl Fn() -> Vec<Addr> + Send + Sync + 'static,
+    ) -> Self {
+        self.broadcasts = Box::new(broadcasts);
         self
     }
 
@@ -128,33 +141,13 @@ impl Rules {
         // The place of each rule operation in the caller's list.
         let mut places = Vec::with_capacity(operations.len());
         for (place, operation) in operations.iter().enumerate() {
-            let refused = |refusal| (place, refusal);
-            match &**operation {
-                Operation::StartDaemon { config } => match &mut sync {
-                    Some(_) if self.has_mixed_families() => {
-                        return Err(refused(mixed_families()));
-                    }
-                    Some(sync) => sync.start(config).map_err(refused)?,
-                    None => {
-                        let what = "connection synchronisation";
-                        return Err(refused(refuse::not_available(what)));
-                    }
-                },
-                Operation::StopDaemon { role } => match &mut sync {
-                    Some(sync) => sync.stop(*role).map_err(refused)?,
-                    None => return Err(refused(refuse::no_daemon(*role))),
-                },
-                _ => {
-                    if sync.as_ref().is_some_and(SyncBook::is_running) {
-                        self.keep_families(operation).map_err(refused)?;
-                    }
-                    let rule = translate(operation);
-                    let rule = rule.map_err(|why| self.sooner(operation, why));
-                    if let Some(rule) = rule.map_err(refused)? {
-                        rules.push(rule);
-                        places.push(place);
-                    }
+            match self.prepare(operation, &mut sync) {
+                Ok(Some(rule)) => {
+                    rules.push(rule);
+                    places.push(place);
                 }
+                Ok(None) => {}
+                Err(why) => return Err(self.first_refusal(rules, places, operation, (place, why))),
             }
         }
         let refused = |(place, error): (usize, RuleError)| {
@@ -179,16 +172,91 @@ impl Rules {
         self.director.service(key).is_some()
     }
 
-    /// What the kernel looks at before it looks for a persistence engine.
-    fn sooner(&self, operation: &Operation, why: Refusal) -> Refusal {
-        match operation {
-            Operation::AddService { config } if self.exists(&config.key) => {
-                refuse::service_exists(&config.key)
+    /// An operation as a rule, or done in `sync`, or checked, as far as the director is not asked.
+    fn prepare<'o>(
+        &self,
+        operation: &'o Operation,
+        sync: &mut Option<SyncBook>,
+    ) -> Result<Option<lvs_director::Operation<'o>>, Refusal> {
+        match (operation, sync) {
+            (Operation::StartDaemon { .. }, Some(_)) if self.has_mixed_families() => {
+                Err(mixed_families())
             }
-            Operation::EditService { config } if !self.exists(&config.key) => {
-                refuse::no_service(&config.key)
+            (Operation::StartDaemon { config }, Some(sync)) => {
+                sync.start(config)?;
+                Ok(None)
             }
-            _ => why,
+            (Operation::StartDaemon { .. }, None) => {
+                Err(refuse::not_available("connection synchronisation"))
+            }
+            (Operation::StopDaemon { role }, Some(sync)) => {
+                sync.stop(*role)?;
+                Ok(None)
+            }
+            (Operation::StopDaemon { role }, None) => Err(refuse::no_daemon(*role)),
+            (_, sync) => {
+                if sync.as_ref().is_some_and(SyncBook::is_running) {
+                    self.keep_families(operation)?;
+                }
+                Ok(translate(operation)?.map(|rule| self.on_this_host(rule)))
+            }
+        }
+    }
+
+    /// A broadcast address of the host's networks is as little a server's as that of all networks,
+    /// which the director refuses where the kernel does.
+    fn on_this_host<'o>(&self, rule: lvs_director::Operation<'o>) -> lvs_director::Operation<'o> {
+        use lvs_director::Operation::AddDestination;
+        match rule {
+            AddDestination(key, mut spec) if (self.broadcasts)().contains(&spec.endpoint.addr) => {
+                spec.endpoint.addr = std::net::Ipv4Addr::BROADCAST.into();
+                AddDestination(key, spec)
+            }
+            other => other,
+        }
+    }
+
+    /// Which refusal comes first: one that was found without asking the director, or one that it
+    /// has for what stands before. Nothing is done.
+    fn first_refusal<'o>(
+        &self,
+        mut rules: Vec<lvs_director::Operation<'o>>,
+        mut places: Vec<usize>,
+        operation: &'o Operation,
+        (place, why): (usize, Refusal),
+    ) -> (usize, Refusal) {
+        use lvs_director::Operation as Rule;
+        // The kernel looks for the service and the scheduler before it looks for an engine.
+        let without_engine = match operation {
+            Operation::AddService { config } => Some(Rule::AddService(config.spec())),
+            Operation::EditService { config } => Some(Rule::EditService(config.spec())),
+            _ => None,
+        };
+        if let Some(rule) = without_engine {
+            rules.push(rule);
+            places.push(place);
+        }
+        // There is no such service: the director refuses the whole, whatever it thinks of the rest.
+        rules.push(Rule::DeleteService(ServiceKey::FwMark {
+            family: Family::V4,
+            mark: 0,
+        }));
+        let Err((at, error)) = self.director.apply(&rules) else {
+            return (place, why);
+        };
+        match places.get(at) {
+            Some(&earlier) if earlier < place => (earlier, refusal(&error)),
+            Some(_)
+                if matches!(
+                    error,
+                    RuleError::ServiceExists(_)
+                        | RuleError::NoSuchService(_)
+                        | RuleError::UnknownScheduler(_)
+                ) =>
+            {
+                (place, refusal(&error))
+            }
+            _ => (place, why),
         }
     }
 
@@ -239,7 +307,7 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
         Operation::DeleteDestination { service, address } => {
             Rule::DeleteDestination(*service, *address)
         }
-        Operation::Flush => Rule::Flush,
+        Operation::Flush {} => Rule::Flush,
         Operation::Zero { service } => Rule::Zero(*service),
         Operation::SetTimeouts { .. }
         | Operation::StartDaemon { .. }
@@ -409,5 +477,70 @@ fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
         counters: service.counters,
         rates: service.rates,
         destinations: destinations.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lvs_api::key;
+    use lvs_director::DirectorConfig;
+
+    fn rules() -> Rules {
+        let config = DirectorConfig {
+            connections: 1024,
+            workers: 1,
+        };
+        Rules::new(Director::new(&config).unwrap(), || {})
+    }
+
+    fn add(word: &str, engine: Option<&str>) -> Operation {
+        let mut config = Service::new(key::parse(word).unwrap(), "rr");
+        config.engine = engine.map(str::to_owned);
+        Operation::AddService { config }
+    }
+
+    /// The first operation that is wrong is the one that is reported, whoever finds it wrong.
+    #[test]
+    fn refusals_come_in_the_order_of_the_operations() {
+        let rules = rules();
+        let refused = |operations: &[Operation]| {
+            let (place, refusal) = rules.transaction(operations).unwrap_err();
+            assert!(rules.services().is_empty());
+            (place, refusal.errno)
+        };
+        let service = || add("udp://192.0.2.1:53", None);
+        let unknown = || add("udp://192.0.2.2:53", Some("bogus"));
+        let delete = Operation::DeleteService {
+            service: key::parse("udp://192.0.2.9:53").unwrap(),
+        };
+        assert_eq!(refused(&[service(), unknown()]), (1, Errno::NotFound));
+        assert_eq!(refused(&[delete, unknown()]), (0, Errno::NoService));
+        assert_eq!(
+            refused(&[service(), service(), unknown()]),
+            (1, Errno::Exists)
+        );
+        // A service of this transaction counts: it exists before its engine is looked for.
+        let again = add("udp://192.0.2.1:53", Some("bogus"));
+        assert_eq!(refused(&[service(), again]), (1, Errno::Exists));
+        let setting = Operation::SetSysctl {
+            name: "nosuch".to_owned(),
+            value: 1,
+        };
+        assert_eq!(refused(&[service(), setting.clone()]).0, 1);
+        assert_eq!(refused(&[service(), service(), setting]).0, 1);
+    }
+
+    #[test]
+    fn broadcast_addresses_of_the_host_are_no_servers() {
+        let rules = rules().with_broadcasts(|| vec!["10.9.0.255".parse().unwrap()]);
+        let service = key::parse("udp://192.0.2.1:53").unwrap();
+        rules.apply(&add("udp://192.0.2.1:53", None)).unwrap();
+        let server = |address: &str| {
+            let config = Destination::new(address.parse().unwrap(), lvs_api::Method::Nat);
+            rules.apply(&Operation::AddDestination { service, config })
+        };
+        assert_eq!(server("10.9.0.255:53").unwrap_err().errno, Errno::Invalid);
+        server("10.9.1.255:53").unwrap();
     }
 }

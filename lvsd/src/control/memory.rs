@@ -196,7 +196,7 @@ impl State {
                 };
                 found.destinations.remove(place);
             }
-            Operation::Flush => self.services.clear(),
+            Operation::Flush {} => self.services.clear(),
             Operation::Zero { service } => self.zero(service.as_ref())?,
             Operation::SetSysctl { name, value } => {
                 let setting: Result<Setting, _> = name.parse();

@@ -188,7 +188,7 @@ async fn zero(State(backend): Shared, RawQuery(query): RawQuery) -> Response {
 }
 
 async fn flush(State(backend): Shared) -> Response {
-    answer(backend, |backend| backend.apply(&Operation::Flush)).await
+    answer(backend, |backend| backend.apply(&Operation::Flush {})).await
 }
 
 async fn transaction(State(backend): Shared, body: Bytes) -> Response {

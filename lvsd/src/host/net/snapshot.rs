@@ -220,6 +220,20 @@ impl NetSnapshot {
         &self.interfaces
     }
 
+    /// The broadcast addresses of the networks that interfaces are on, as the kernel has them for every
+    /// IPv4 network of more than two addresses.
+    #[must_use]
+    pub fn broadcasts(&self) -> Vec<Addr> {
+        let addresses = self.interfaces.iter().flat_map(|found| &found.addresses);
+        let wide = addresses.filter(|found| found.prefix_len < 31);
+        wide.filter_map(|found| {
+            let bits = found.subnet.v4_bits()?;
+            let broadcast = bits | u32::MAX.checked_shr(found.prefix_len.into())?;
+            Some(std::net::Ipv4Addr::from_bits(broadcast).into())
+        })
+        .collect()
+    }
+
     /// The host's own addresses on interfaces that are up, with repetitions.
     pub fn addresses(&self) -> impl Iterator<Item = Addr> {
         let up = self.interfaces.iter().filter(|i| i.up);
