@@ -18,8 +18,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sessions that a director without a NIC cannot have, and why.
-const NEEDS_PACKETS: &[(&str, &str)] = &[("live", "its counts come from packets")];
+/// Sessions that a director without a NIC cannot have, and where they are.
+const NEEDS_PACKETS: &[(&str, &str)] = &[("live", "tests/live.rs has its packets")];
 
 const CLI: &str = include_str!("golden/cli.jsonl");
 const HUNT: &str = include_str!("golden/hunt.jsonl");

@@ -12,7 +12,7 @@ use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkRule, Operation,
     Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals,
 };
-use lvs_core::{Addr, Family, ServiceKey, ServiceSpec};
+use lvs_core::{Addr, Family, ServiceKey, ServiceSpec, Tick};
 use lvs_director::{Director, RuleError, Setting};
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -29,6 +29,8 @@ pub struct Rules {
     rings: Box<dyn Fn() -> Vec<PortStatistics> + Send + Sync>,
     /// The broadcast addresses of the host's networks.
     broadcasts: Box<dyn Fn() -> Vec<Addr> + Send + Sync>,
+    /// The clock that the packets have.
+    clock: Box<dyn Fn() -> Tick + Send + Sync>,
     /// Synchronisation daemons, where they are only pretended.
     sync: Option<Mutex<SyncBook>>,
 }
@@ -50,6 +52,7 @@ impl Rules {
             changed: Box::new(changed),
             rings: Box::new(Vec::new),
             broadcasts: Box::new(Vec::new),
+            clock: Box::new(clock::now),
             sync: None,
         }
     }
@@ -71,6 +74,13 @@ impl Rules {
         broadcasts: impl Fn() -> Vec<Addr> + Send + Sync + 'static,
     ) -> Self {
         self.broadcasts = Box::new(broadcasts);
+        self
+    }
+
+    /// The same for packets that are given the time of this clock instead of the monotonic one.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> Tick + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
         self
     }
 
@@ -381,7 +391,7 @@ impl Backend for Rules {
     }
 
     fn connections(&self, from: u64, limit: usize, out: &mut Vec<Connection>) -> Option<u64> {
-        let now = clock::now();
+        let now = (self.clock)();
         let end = out.len().saturating_add(limit);
         let mut at = usize::try_from(from).ok()?;
         while out.len() < end {

@@ -58,7 +58,7 @@ fn replay(programs: &Programs, session: &Session) -> Result<(u64, u64), String> 
     }
     if session.left_out > 0 {
         println!(
-            "left out {}: {} commands after a remark about packets, which are not sent here",
+            "left out {}: {} commands after a remark about packets, which lvsadm/tests/live.rs sends",
             session.name, session.left_out
         );
     }
