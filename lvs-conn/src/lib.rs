@@ -53,7 +53,7 @@ mod insert;
 mod local_ports;
 mod lookup;
 mod mapping;
-#[cfg(all(test, lvs_loom))]
+#[cfg(all(test, lvs_loom, not(lvs_shuttle)))]
 #[allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -67,6 +67,14 @@ pub mod protocol;
 mod raw;
 mod recover;
 pub mod relief;
+#[cfg(all(test, lvs_shuttle))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+mod schedules;
 pub mod sctp_state;
 mod sequence;
 mod sync;

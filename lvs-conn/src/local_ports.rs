@@ -287,7 +287,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, lvs_loom))]
+#[cfg(all(test, lvs_loom, not(lvs_shuttle)))]
 mod models {
     use super::*;
     use loom::sync::Arc;

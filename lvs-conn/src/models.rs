@@ -4,7 +4,8 @@
 //! RUSTFLAGS="--cfg lvs_loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p lvs-conn --release --lib models
 //! ```
 //!
-//! Tables here have one or two entries, and a bundle of free entries two. loom follows atomics,
+//! Tables here have one to three entries, a bundle of free entries two, and a crowd is a client's second
+//! connection. loom follows atomics,
 //! fences and the collector's lock; what it cannot see is the length of a wait, and orders that a
 //! processor may take but loom's C11 model of relaxed values does not.
 
@@ -14,9 +15,11 @@ use crate::hash::FlowHash;
 use crate::mapping::Slab;
 use crate::new_connection::NewConnection;
 use crate::pool::{Pool, Stock};
+use crate::protocol::Event;
 use crate::table::{Inserted, Table, TableConfig};
+use crate::timeouts::Timeouts;
 use loom::thread;
-use lvs_core::{Addr, Endpoint, Flow, Tick};
+use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick, state::tcp};
 use std::sync::Arc;
 
 fn table(capacity: usize) -> Arc<Table> {
@@ -261,5 +264,214 @@ fn an_entry_has_one_owner() {
         .collect();
         left.sort_unstable();
         assert_eq!(left, [0, 1, 2]);
+    });
+}
+
+/// Connection `port` of one client's endpoint, which has a crowd from the second on.
+fn crowded(port: u16) -> NewConnection {
+    let virtual_endpoint = Endpoint::new(Addr::from_v4_bits(77), port);
+    NewConnection {
+        virtual_endpoint,
+        destination: Endpoint::new(Addr::from_v4_bits(88), port),
+        ..long(1)
+    }
+}
+
+fn crowded_flows(port: u16) -> [Flow; 2] {
+    let new = crowded(port);
+    [
+        Flow::new(new.protocol, new.client, new.virtual_endpoint),
+        Flow::new(new.protocol, new.destination, new.client),
+    ]
+}
+
+/// Two begin the crowd of one client's endpoint: both are found from both sides, whoever came second
+/// and got the key of a whole flow; and of two that are the same only one is made.
+#[test]
+fn of_two_in_a_crowd_both_are_found() {
+    for ports in [[80, 81], [81, 81]] {
+        let mut model = loom::model::Builder::new();
+        // Three insertions and the looks for them are long.
+        model.max_branches = 10_000;
+        model.check(move || {
+            let table = table(3);
+            // The first one, so that the others are a crowd.
+            let mut handle = table.register();
+            assert!(handle.pin().insert(&crowded(79)).is_ok());
+            drop(handle);
+            let insert = |table: Arc<Table>, port: u16| {
+                let mut handle = table.register();
+                let guard = handle.pin();
+                let new = matches!(guard.insert(&crowded(port)).unwrap(), Inserted::New(_));
+                assert!(guard.lookup(&crowded_flows(port)[0]).is_some());
+                usize::from(new)
+            };
+            let other = Arc::clone(&table);
+            let other = thread::spawn(move || insert(other, ports[1]));
+            let made = insert(Arc::clone(&table), ports[0]) + other.join().unwrap();
+            assert_eq!(made, if ports[0] == ports[1] { 1 } else { 2 });
+            assert_eq!(table.len(), 1 + made);
+            let mut handle = table.register();
+            let guard = handle.pin();
+            for port in [79, ports[0], ports[1]] {
+                for flow in crowded_flows(port) {
+                    let hit = guard.lookup(&flow).unwrap();
+                    assert_eq!(hit.conn.virtual_endpoint().port, port);
+                }
+            }
+        });
+    }
+}
+
+/// A connection of a crowd is put in while somebody looks for it: by its reply it is found only when by
+/// its request it is, and whole.
+#[test]
+fn what_is_found_in_a_crowd_is_whole() {
+    loom::model(|| {
+        let table = table(2);
+        let mut handle = table.register();
+        assert!(handle.pin().insert(&crowded(79)).is_ok());
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || {
+            let mut handle = other.register();
+            assert!(handle.pin().insert(&crowded(80)).is_ok());
+        });
+        let [request, reply] = crowded_flows(80);
+        let guard = handle.pin();
+        if let Some(hit) = guard.lookup(&reply) {
+            assert_eq!(hit.direction, Direction::FromServer);
+            assert_eq!(hit.conn.virtual_endpoint(), crowded(80).virtual_endpoint);
+            assert!(guard.lookup(&request).is_some());
+        }
+        drop(guard);
+        other.join().unwrap();
+        assert!(handle.pin().lookup(&reply).is_some());
+    });
+}
+
+/// The end of a crowd's last connection against a look for it: what was found stays, and in the end
+/// nobody is told any more that there are such keys.
+#[test]
+fn a_crowd_ends_and_leaves_no_trace() {
+    loom::model(|| {
+        let table = table(2);
+        let mut handle = table.register();
+        {
+            let guard = handle.pin();
+            assert!(guard.insert(&crowded(79)).is_ok());
+            let Ok(Inserted::New(second)) = guard.insert(&crowded(80)) else {
+                panic!()
+            };
+            second.rearm(1, Tick(0));
+        }
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || {
+            let mut handle = other.register();
+            let guard = handle.pin();
+            if let Some(hit) = guard.lookup(&crowded_flows(80)[0]) {
+                assert_eq!(hit.conn.virtual_endpoint(), crowded(80).virtual_endpoint);
+            }
+        });
+        let mut ended = table.collect(Tick(10), 9, &mut |_| {});
+        other.join().unwrap();
+        ended += table.collect(Tick(10), 9, &mut |_| {});
+        assert_eq!(ended, 1);
+        assert_eq!(table.wide_count.load(crate::sync::Ordering::Relaxed), 0);
+        let guard = handle.pin();
+        assert!(guard.lookup(&crowded_flows(80)[0]).is_none());
+        assert!(guard.lookup(&crowded_flows(79)[1]).is_some());
+    });
+}
+
+/// Two workers move one connection: its timeout is that of the state in which it ends up.
+#[test]
+fn the_timeout_is_that_of_the_state() {
+    loom::model(|| {
+        let table = table(1);
+        let timeouts = Arc::new(Timeouts::default());
+        let mut handle = table.register();
+        assert!(handle.pin().insert(&long(1)).is_ok());
+        let advance = |table: &Arc<Table>, timeouts: &Timeouts, direction, flags| {
+            let mut handle = table.register();
+            let guard = handle.pin();
+            let conn = guard.lookup(&request(1)).unwrap().conn;
+            conn.advance(direction, Event::tcp(flags), Tick(0), timeouts);
+        };
+        drop(handle);
+        let (other, theirs) = (Arc::clone(&table), Arc::clone(&timeouts));
+        let other = thread::spawn(move || {
+            advance(&other, &theirs, Direction::FromServer, 0x12);
+        });
+        advance(&table, &timeouts, Direction::FromClient, 0x02);
+        other.join().unwrap();
+        let mut handle = table.register();
+        let guard = handle.pin();
+        let conn = guard.lookup(&request(1)).unwrap().conn;
+        assert_eq!(conn.timeout(), timeouts.get(Protocol::Tcp, conn.state()));
+    });
+}
+
+/// The timeouts are set while a packet moves a connection: its next packet knows the new ones.
+#[test]
+fn a_new_timeout_counts_from_the_next_packet_on() {
+    loom::model(|| {
+        let table = table(1);
+        let timeouts = Arc::new(Timeouts::default());
+        let mut handle = table.register();
+        {
+            let guard = handle.pin();
+            let Ok(Inserted::New(conn)) = guard.insert(&long(1)) else {
+                panic!()
+            };
+            conn.set_state(tcp::ESTABLISHED);
+        }
+        let setter = Arc::clone(&timeouts);
+        let setter = thread::spawn(move || setter.set_seconds(50, 0, 0));
+        let packet = |guard: &crate::Guard<'_>| {
+            let conn = guard.lookup(&request(1)).unwrap().conn;
+            conn.advance(Direction::FromClient, Event::tcp(0x10), Tick(0), &timeouts);
+            assert_eq!(conn.state(), tcp::ESTABLISHED);
+            conn.timeout()
+        };
+        let guard = handle.pin();
+        let either = [Tick::seconds(900), Tick::seconds(50)];
+        assert!(either.contains(&packet(&guard)));
+        assert!(either.contains(&packet(&guard)));
+        setter.join().unwrap();
+        assert_eq!(packet(&guard), either[1]);
+    });
+}
+
+/// Two workers take entries that never were in use while a third looks through the table: each gets
+/// its own, and what the look finds live is whole. It is also what a process finds that attaches the
+/// memory of one that was killed.
+#[test]
+fn growth_gives_each_its_own() {
+    loom::model(|| {
+        let table = table(2);
+        let insert = |table: &Arc<Table>, client| {
+            let mut handle = table.register();
+            let guard = handle.pin();
+            assert!(matches!(guard.insert(&long(client)), Ok(Inserted::New(_))));
+        };
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || insert(&other, 2));
+        insert(&table, 1);
+        {
+            let mut handle = table.register();
+            let mut seen = 0;
+            table.scan(&mut handle, |conn| {
+                whole(*conn, conn.client().port);
+                seen += 1;
+            });
+            assert!(seen == 1 || seen == 2);
+        }
+        other.join().unwrap();
+        let mut handle = table.register();
+        let guard = handle.pin();
+        for client in [1, 2] {
+            whole(guard.lookup(&request(client)).unwrap().conn, client);
+        }
+        assert_eq!(table.len(), 2);
     });
 }

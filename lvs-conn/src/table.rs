@@ -25,7 +25,7 @@ use thiserror::Error;
 pub const MAX_HANDLES: usize = 128;
 /// The most threads that can hold a [`Handle`] at once.
 #[cfg(lvs_loom)]
-pub const MAX_HANDLES: usize = 2;
+pub const MAX_HANDLES: usize = if cfg!(lvs_shuttle) { 4 } else { 2 };
 /// The most connections of a table.
 pub const MAX_CONNECTIONS: usize = 1 << 27;
 

@@ -173,6 +173,18 @@ pub(crate) fn has_nightly(root: &Path) -> bool {
     ask(cargo_of("nightly", root).arg("--version")).is_some()
 }
 
+/// Whether the nightly toolchain has the source of the standard library.
+pub(crate) fn has_nightly_source(root: &Path) -> bool {
+    let mut command = Command::new("rustc");
+    command
+        .args(["+nightly", "--print", "sysroot"])
+        .current_dir(root);
+    ask(&mut command).is_some_and(|sysroot| {
+        let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/Cargo.lock");
+        source.exists()
+    })
+}
+
 /// The host's target triple.
 pub(crate) fn host(root: &Path) -> Result<String, String> {
     let mut command = cargo(root);

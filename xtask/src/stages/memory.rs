@@ -1,4 +1,5 @@
-//! Soundness, as far as tools can see it: the address sanitizer, and Miri where it is installed.
+//! Soundness, as far as tools can see it: the address sanitizer, and Miri and the thread sanitizer where
+//! their toolchain is installed.
 
 use crate::process::{ask, cargo_of};
 use crate::stage::{Answer, Desk, Stage};
@@ -23,6 +24,13 @@ pub(crate) const MIRI: Stage = Stage {
     run: miri,
 };
 
+/// Tests under the thread sanitizer.
+pub(crate) const THREADS: Stage = Stage {
+    name: "tsan",
+    question: "Do threads share nothing but what they may?",
+    run: threads,
+};
+
 fn address(desk: &mut Desk<'_>) -> Result<Answer, String> {
     let root = desk.context.root.clone();
     if !tools::has_nightly(&root) {
@@ -34,9 +42,32 @@ fn address(desk: &mut Desk<'_>) -> Result<Answer, String> {
         .args(["test", "--lib", "--tests", "--target", &tools::host(&root)?])
         .env("RUSTFLAGS", "-Zsanitizer=address -Copt-level=1")
         .env("PROPTEST_CASES", "32")
+        .env("LVS_STRESS", "60000")
         .env("CARGO_TARGET_DIR", desk.context.folder("asan")?);
     name_packages(&mut command, desk)?;
     desk.expect(command, 8, &PACKAGES.join(", "))
+}
+
+fn threads(desk: &mut Desk<'_>) -> Result<Answer, String> {
+    let root = desk.context.root.clone();
+    if !tools::has_nightly(&root) {
+        return Ok(Answer::Skipped("no nightly toolchain here".to_owned()));
+    }
+    // The standard library has to be built with it, too.
+    if !tools::has_nightly_source(&root) {
+        let why = "no source of the standard library (rustup +nightly component add rust-src)";
+        return Ok(Answer::Skipped(why.to_owned()));
+    }
+    let mut command = cargo_of("nightly", &root);
+    command
+        .args(["test", "--test", "stress", "--test", "table"])
+        .args(["-Zbuild-std", "--target", &tools::host(&root)?])
+        .env("RUSTFLAGS", "-Zsanitizer=thread -Copt-level=1")
+        .env("PROPTEST_CASES", "32")
+        .env("LVS_STRESS", "20000")
+        .env("CARGO_TARGET_DIR", desk.context.folder("tsan")?);
+    name_packages(&mut command, desk)?;
+    desk.expect(command, 10, &PACKAGES.join(", "))
 }
 
 fn miri(desk: &mut Desk<'_>) -> Result<Answer, String> {

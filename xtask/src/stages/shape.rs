@@ -58,6 +58,7 @@ const TABLE: Option<&[&str]> = Some(&[
     "loom",
     "parking_lot",
     "rustix",
+    "shuttle",
     "thiserror",
 ]);
 
