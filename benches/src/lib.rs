@@ -3,6 +3,7 @@
 //! It also compiles and runs the code in the repository's documents, so that they stay true.
 #![forbid(unsafe_code)]
 
+pub mod connections;
 pub mod director;
 
 #[cfg(doctest)]

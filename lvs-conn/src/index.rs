@@ -155,6 +155,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) const fn home(self) -> usize {
+        self.home as usize
+    }
+
     #[inline]
     pub(crate) const fn pack(self) -> u64 {
         (self.home as u64) << 32 | self.tag as u64
@@ -347,6 +351,15 @@ impl Index {
             }
         }
         None
+    }
+
+    /// How many buckets are looked through for a key of this home that is not there.
+    pub(crate) fn depth(&self, place: Place) -> usize {
+        let passed = |distance: &usize| {
+            let bucket = self.bucket(place, *distance);
+            bucket.is_some_and(Bucket::is_passed)
+        };
+        (0..self.reach - 1).take_while(passed).count() + 1
     }
 
     #[inline]

@@ -311,6 +311,15 @@ impl Table {
         })
     }
 
+    /// The bucket where a client's connections are at home, and how many buckets somebody looks through
+    /// who looks for one that is not there. For benches and tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn longest_probe(&self, protocol: Protocol, client: Endpoint) -> (usize, usize) {
+        let place = self.narrow(protocol, client);
+        (place.home(), self.index.depth(place))
+    }
+
     /// Where what an endpoint is the client of is found.
     #[inline]
     pub(crate) fn narrow(&self, protocol: Protocol, endpoint: Endpoint) -> Place {
