@@ -380,7 +380,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         source: lvs_core::Addr,
         reason: Option<DropReason>,
     ) -> Verdict {
-        if !self.limit.allow(self.now) {
+        if !self.limit.allow(self.now, packet.flow.src.addr, problem) {
             return Verdict::Drop(DropReason::RateLimited);
         }
         match answer::icmp_error(frame, packet, problem, source) {

@@ -3,6 +3,7 @@
 use crate::adoption::Adoption;
 use crate::calls::Calls;
 use crate::defence::Defence;
+use crate::limit::{ErrorLimit, Limits};
 use crate::locals::Locals;
 use crate::relief::Relief;
 use crate::rules::Rules;
@@ -48,6 +49,7 @@ pub struct Director {
     pub(crate) defence: Defence,
     pub(crate) calls: Calls,
     pub(crate) locals: Locals,
+    pub(crate) error_limits: Arc<Limits>,
     pub(crate) adoption: Adoption,
     /// The collector's clock, for edits, which have none.
     pub(crate) clock: AtomicU32,
@@ -120,6 +122,7 @@ impl Director {
             defence: Defence::default(),
             calls: Calls::default(),
             locals: Locals::default(),
+            error_limits: Arc::default(),
             adoption: Adoption::default(),
             clock: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
@@ -159,6 +162,19 @@ impl Director {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// How many ICMP errors the director sends, from the next one on.
+    ///
+    /// ```
+    /// use lvs_director::{Director, DirectorConfig, ErrorLimit};
+    ///
+    /// let director = Director::new(&DirectorConfig::default())?;
+    /// director.set_error_limit(ErrorLimit::LINUX);
+    /// # Ok::<(), lvs_conn::TableError>(())
+    /// ```
+    pub fn set_error_limit(&self, limit: ErrorLimit) {
+        self.error_limits.set(limit);
     }
 
     /// How many packets were dropped, by reason; reasons that never occurred included.

@@ -81,6 +81,7 @@ pub use cut::Cut;
 pub use director::{Director, DirectorConfig};
 pub use error::{ReplaceError, RuleError};
 pub use helper::{Expected, Ftp, Helper, Opener, Text};
+pub use limit::ErrorLimit;
 pub use locals::LOCAL_PORTS;
 pub use marks::{Addresses, Interface, MarkError, MarkRule, Match, Pattern, Ports, Transport};
 pub use route::{Route, Routes, Way};

@@ -129,7 +129,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         let Way::Forward(route) = self.routes.way(inner.flow.src.addr) else {
             return Verdict::Pass;
         };
-        if !self.limit.allow(self.now) {
+        if !self.limit.allow(self.now, inner.flow.src.addr, problem) {
             return Verdict::Drop(DropReason::RateLimited);
         }
         match answer::relay_error(frame, packet, inner, problem, inner.flow.dst.addr) {

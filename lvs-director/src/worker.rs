@@ -80,7 +80,7 @@ impl Worker {
             number,
             rules: Cache::new(Arc::clone(&director.rules)),
             handle: director.table.register(),
-            limit: RateLimit::default(),
+            limit: RateLimit::new(Arc::clone(&director.error_limits)),
             fragments: Fragments::default(),
             released: Released::default(),
             identification: Identification::new(ahash::RandomState::new().hash_one(number)),

@@ -70,6 +70,13 @@ pub enum IcmpProblem {
 }
 
 impl IcmpProblem {
+    /// Type and code of the message that says so.
+    #[must_use]
+    pub const fn kind(self, family: Family) -> (u8, u8) {
+        let (icmp_type, icmp_code, _) = self.message(family);
+        (icmp_type, icmp_code)
+    }
+
     /// Type, code, and the four bytes behind the checksum.
     const fn message(self, family: Family) -> (u8, u8, u32) {
         match (self, family) {

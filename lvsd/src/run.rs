@@ -8,7 +8,7 @@ use crate::host::claim::ClaimError;
 use crate::host::net::{
     Hop, InterfaceChange, InterfaceEvent, NeighbourKeeper, NetWatcher, WatchError,
 };
-use crate::host::preflight;
+use crate::host::{icmp_limit, preflight};
 use crate::presence::{self, Presence};
 use crate::table::{self, TableFileError};
 use arc_swap::ArcSwap;
@@ -134,6 +134,7 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = config.dataplane.workers.map_or(processors, usize::from);
     let director = table::director(&config, workers)?;
+    director.set_error_limit(icmp_limit::of_host(workers));
     let vips = Arc::new(ArcSwap::from_pointee(AnsweredVips::default()));
     let neighbours = Arc::new(ArcSwap::from_pointee(Vec::new()));
     let (wanted, asked) = sync_channel(WANTED);
@@ -206,7 +207,10 @@ async fn daemon(mut config: Config, path: Option<&Path>) -> Result<(), RunError>
         tokio::select! {
             _ = end.recv() => break,
             _ = interrupt.recv() => break,
-            Some(()) = hangup.recv() => reread(path, &mut config, &rules),
+            Some(()) = hangup.recv() => {
+                reread(path, &mut config, &rules);
+                director.set_error_limit(icmp_limit::of_host(workers));
+            }
             Some(event) = events.recv() => {
                 interface_event(&presence, &config, &event);
                 presence.lock().follow();
