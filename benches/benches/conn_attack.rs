@@ -89,7 +89,7 @@ fn unknown(size: &Size) {
             let bits = (n as u32).rotate_left(12);
             Endpoint::new(Addr::from_v4_bits(bits), 4000)
         }),
-        ("IPv6, the last bits of a /64", |n| {
+        ("IPv6, addresses 2^40 apart", |n| {
             let addr = Addr {
                 hi: 0x2001_0db8 << 32,
                 lo: (n as u64) << 40 | 1,

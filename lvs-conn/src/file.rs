@@ -12,7 +12,7 @@
 //! before its word says that it is live, and its word is cleared before it is filled again, so a
 //! live one is whole, and a half-written one is not live. All else is made anew on attaching: the
 //! index, with a new key; which entries are free; the collector's wheel. That takes about a
-//! tenth of a second for a million connections (`recover.rs`).
+//! fifth of a second for a million connections (`recover.rs`).
 
 use crate::entry::{Entry, LIVE, NIL, UNLINKED};
 use crate::hash::FlowHash;
