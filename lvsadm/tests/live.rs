@@ -8,10 +8,10 @@
 
 mod common;
 
-use common::{Daemon, Seen};
-use lvs_core::{Addr, Endpoint, Tick};
-use lvs_director::{Director, DirectorConfig, Route, Routes, Verdict, Way, Worker};
-use lvs_packet::{Frame, Offload, TcpFlags, build};
+use common::{Daemon, Seen, traffic};
+use lvs_core::Tick;
+use lvs_director::{Director, DirectorConfig, Worker};
+use lvs_packet::TcpFlags;
 use lvsd::control::Rules;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -42,28 +42,6 @@ struct Record {
     stdout: String,
     #[serde(default)]
     stderr: String,
-}
-
-/// Every host is on the way that its address tells.
-struct Everywhere;
-
-impl Routes for Everywhere {
-    fn way(&mut self, destination: Addr) -> Way {
-        let source = if destination.is_v4() {
-            "10.2.0.254"
-        } else {
-            "fd02::fe"
-        };
-        Way::Forward(Route {
-            hop: 1,
-            mtu: 1500,
-            source: source.parse().unwrap(),
-        })
-    }
-
-    fn arrival_address(&mut self, _: Addr) -> Option<Addr> {
-        None
-    }
 }
 
 /// A director with a clock that stands still between the steps.
@@ -124,27 +102,13 @@ impl Live {
 
     /// Gives the director a frame, which it has to forward.
     fn send(&mut self, frame: &[u8]) {
-        let mut buffer = [0; 2048];
-        let place = buffer.get_mut(64..64 + frame.len()).unwrap();
-        place.copy_from_slice(frame);
-        let mut frames = [Frame::new(&mut buffer, 64, frame.len(), Offload::default())];
-        let mut verdicts = [Verdict::Pass];
         let now = self.now();
-        self.worker
-            .process(now, &mut Everywhere, &mut frames, &mut verdicts);
-        assert!(matches!(verdicts, [Verdict::Forward(_)]), "{verdicts:?}");
+        traffic::send(&mut self.worker, now, frame);
     }
 
     fn tcp(&mut self, from: &str, to: &str, flags: TcpFlags, payload: &[u8]) {
-        let (from, to): (Endpoint, Endpoint) = (from.parse().unwrap(), to.parse().unwrap());
-        let header = build::Tcp {
-            flags,
-            ..build::Tcp::syn(from.port, to.port)
-        };
-        let mut frame = [0; 2048];
-        let ip = build::Ip::new(from.addr, to.addr);
-        let len = build::tcp(&mut frame, &ip, &header, payload).unwrap();
-        self.send(frame.get(..len).unwrap());
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        self.send(&traffic::tcp(from, to, flags, payload));
     }
 
     fn handshakes(&mut self) {
@@ -222,12 +186,8 @@ impl Live {
 }
 
 fn udp(from: &str, payload: &[u8]) -> Vec<u8> {
-    let from: Endpoint = from.parse().unwrap();
-    let mut frame = vec![0; 2048];
-    let ip = build::Ip::new(from.addr, "10.0.0.1".parse().unwrap());
-    let len = build::udp(&mut frame, &ip, from.port, 53, payload).unwrap();
-    frame.truncate(len);
-    frame
+    let to = "10.0.0.1:53".parse().unwrap();
+    traffic::udp(from.parse().unwrap(), to, payload)
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod traffic;
+
 use lvs_core::{Addr, Protocol};
 use lvsadm::{Names, Surroundings, System, run};
 use lvsd::control::{Backend, ControlSocket, serve};
