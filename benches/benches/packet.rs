@@ -213,12 +213,17 @@ fn plain_loop(bytes: &[u8]) -> u16 {
 fn checksums(c: &mut Criterion) {
     let bytes: Vec<u8> = (0..1500_u32).map(|i| i.to_le_bytes()[0]).collect();
     assert_eq!(checksum::full(&bytes), plain_loop(&bytes));
+    let theirs = internet_checksum::checksum(&bytes);
+    assert_eq!(u16::from_be_bytes(theirs), plain_loop(&bytes));
     let mut group = c.benchmark_group("checksum/1500");
     group.throughput(Throughput::Bytes(1500));
     group.bench_function("lvs", |b| b.iter(|| checksum::full(black_box(&bytes))));
     group.bench_function("plain", |b| b.iter(|| plain_loop(black_box(&bytes))));
     group.bench_function("smoltcp", |b| {
         b.iter(|| smoltcp_sum(black_box(&bytes)));
+    });
+    group.bench_function("internet-checksum", |b| {
+        b.iter(|| internet_checksum::checksum(black_box(&bytes)));
     });
     group.bench_function("crc32c", |b| b.iter(|| checksum::crc32c(black_box(&bytes))));
     group.finish();
