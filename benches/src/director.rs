@@ -12,7 +12,8 @@
 )]
 
 use lvs_core::{
-    Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,
+    Addr, DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, Protocol, ServiceKey,
+    ServiceSpec, Tick,
 };
 use lvs_director::{Director, DirectorConfig, Route, Routes, Verdict, Way, Worker};
 use lvs_packet::{Frame, Offload, TcpFlags, build};
@@ -47,6 +48,14 @@ pub enum Case {
     Nat6Request,
     /// From servers to clients by NAT, IPv6.
     Nat6Reply,
+    /// From clients to servers by FULLNAT, IPv4.
+    FullNatRequest,
+    /// From servers to clients by FULLNAT, IPv4.
+    FullNatReply,
+    /// From clients to servers by FULLNAT, IPv6.
+    FullNat6Request,
+    /// From servers to clients by FULLNAT, IPv6.
+    FullNat6Reply,
     /// From clients by direct routing, IPv4.
     DirectRoute,
     /// From clients through an IPIP tunnel, IPv4.
@@ -60,11 +69,15 @@ pub enum Case {
 
 impl Case {
     /// All cases under their names.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 12] = [
         ("nat-request", Self::NatRequest),
         ("nat-reply", Self::NatReply),
         ("nat6-request", Self::Nat6Request),
         ("nat6-reply", Self::Nat6Reply),
+        ("fullnat-request", Self::FullNatRequest),
+        ("fullnat-reply", Self::FullNatReply),
+        ("fullnat6-request", Self::FullNat6Request),
+        ("fullnat6-reply", Self::FullNat6Reply),
         ("direct-route", Self::DirectRoute),
         ("tunnel", Self::Tunnel),
         ("first", Self::First),
@@ -81,16 +94,31 @@ impl Case {
         match self {
             Self::DirectRoute => ForwardMethod::DirectRoute,
             Self::Tunnel => ForwardMethod::Tunnel,
+            Self::FullNatRequest
+            | Self::FullNatReply
+            | Self::FullNat6Request
+            | Self::FullNat6Reply => ForwardMethod::FullNat,
             _ => ForwardMethod::Masquerade,
         }
     }
 
     const fn is_v4(self) -> bool {
-        !matches!(self, Self::Nat6Request | Self::Nat6Reply)
+        !matches!(
+            self,
+            Self::Nat6Request | Self::Nat6Reply | Self::FullNat6Request | Self::FullNat6Reply
+        )
     }
 
     const fn is_reply(self) -> bool {
-        matches!(self, Self::NatReply | Self::Nat6Reply)
+        matches!(
+            self,
+            Self::NatReply | Self::Nat6Reply | Self::FullNatReply | Self::FullNat6Reply
+        )
+    }
+
+    /// Whether replies name the client nowhere, and have to be made of what was forwarded.
+    fn replies_to_locals(self) -> bool {
+        self.method() == ForwardMethod::FullNat
     }
 
     /// Length of the frames: 64 bytes, or what the headers need.
@@ -130,9 +158,16 @@ const fn address(v4: bool, net: u8, host: u16) -> Addr {
     }
 }
 
+/// What one flow's replies have of their own with FULLNAT, octet by octet of a template.
+type Own = [u8; 8];
+
 /// The packets of all flows: a template for each client, into which the port is written.
 #[derive(Debug)]
 struct Traffic {
+    /// For replies of FULLNAT, in the order of the flows' packets, and where each two octets stand.
+    own: Vec<Own>,
+    own_at: [usize; 4],
+    turn: usize,
     templates: Vec<[u8; COPIED]>,
     length: usize,
     /// Where the client's port stands in the frame.
@@ -168,6 +203,9 @@ impl Traffic {
             buffer
         };
         Self {
+            own: Vec::new(),
+            own_at: [0; 4],
+            turn: 0,
             templates: (0..u16::try_from(clients).unwrap()).map(template).collect(),
             length,
             port: l4 + if reply { 2 } else { 0 },
@@ -178,9 +216,70 @@ impl Traffic {
         }
     }
 
+    /// The replies to what was forwarded with FULLNAT: between a server and the local endpoint that the
+    /// director chose. `forwarded` is the first of them, `own` what each has of its own.
+    fn of_replies(case: Case, forwarded: &[u8; COPIED], own: Vec<Own>, flags: TcpFlags) -> Self {
+        let mut template = *forwarded;
+        let (addresses, length, l4) = Self::places(case);
+        for (at, distance) in (addresses..addresses + length)
+            .map(|at| (at, length))
+            .chain([(l4, 2), (l4 + 1, 2)])
+        {
+            template.swap(at, at + distance);
+        }
+        *template.get_mut(l4 + 13).unwrap() = flags.0;
+        Self {
+            own_at: Self::own_places(case, true),
+            own,
+            turn: 0,
+            templates: vec![template],
+            length: case.length(),
+            port: l4,
+            flows: 0,
+            clients: 1,
+            next: 0,
+            stride: 0,
+        }
+    }
+
+    /// Where the addresses begin, how long each is, and where the ports begin.
+    const fn places(case: Case) -> (usize, usize, usize) {
+        if case.is_v4() {
+            (26, 4, 34)
+        } else {
+            (22, 16, 54)
+        }
+    }
+
+    /// Where a forwarded packet, or the reply to it, has what is its flow's own: the last octets of the
+    /// server's and of the local address, the local port, and the checksum of the header, which is
+    /// the same in both directions (IPv6 has none: the port again).
+    const fn own_places(case: Case, reply: bool) -> [usize; 4] {
+        let (addresses, length, l4) = Self::places(case);
+        let (src, dst) = (addresses + length - 2, addresses + 2 * length - 2);
+        let (server, local) = if reply { (src, dst) } else { (dst, src) };
+        let port = if reply { l4 + 2 } else { l4 };
+        let checksum = if case.is_v4() { 24 } else { port };
+        [server, local, port, checksum]
+    }
+
+    /// What a forwarded packet has of its own.
+    fn own(case: Case, frame: &[u8]) -> Own {
+        let [a, b, c, d] = Self::own_places(case, false)
+            .map(|at| *frame.get(at..).unwrap().first_chunk::<2>().unwrap());
+        let mut own = [0; 8];
+        for (to, from) in own.iter_mut().zip([a, b, c, d].as_flattened()) {
+            *to = *from;
+        }
+        own
+    }
+
     /// Writes the next batch as a ring would bring it.
     #[inline]
     fn restore<'a>(&mut self, slots: &'a mut [[u8; SLOT]; BATCH]) -> [Frame<'a>; BATCH] {
+        if !self.own.is_empty() {
+            return self.restore_replies(slots);
+        }
         slots.each_mut().map(|slot| {
             let flow = self.next;
             self.next += self.stride;
@@ -198,13 +297,40 @@ impl Traffic {
     }
 }
 
+impl Traffic {
+    /// The same of replies with FULLNAT.
+    fn restore_replies<'a>(&mut self, slots: &'a mut [[u8; SLOT]; BATCH]) -> [Frame<'a>; BATCH] {
+        let template = self.templates.first().unwrap();
+        slots.each_mut().map(|slot| {
+            let own = self.own.get(self.turn).unwrap();
+            self.turn = if self.turn + 1 == self.own.len() {
+                0
+            } else {
+                self.turn + 1
+            };
+            let (_, frame) = slot.split_at_mut(HEADROOM);
+            *frame.first_chunk_mut::<COPIED>().unwrap() = *template;
+            for (at, octets) in self.own_at.iter().zip(own.as_chunks::<2>().0) {
+                *frame.get_mut(*at..).unwrap().first_chunk_mut().unwrap() = *octets;
+            }
+            Frame::new(slot, HEADROOM, self.length, Offload::default())
+        })
+    }
+}
+
+/// The local addresses of FULLNAT.
+fn locals(case: Case) -> LocalAddresses {
+    let addresses = [240, 241, 242, 243, 244, 245, 246, 247];
+    LocalAddresses::new(&addresses.map(|host| address(case.is_v4(), 2, host))).unwrap()
+}
+
 fn vip(case: Case) -> Endpoint {
     Endpoint::new(address(case.is_v4(), 0, 1), 80)
 }
 
 fn server(case: Case, number: u16) -> Endpoint {
     let port = match case.method() {
-        ForwardMethod::Masquerade => 8080,
+        ForwardMethod::Masquerade | ForwardMethod::FullNat => 8080,
         _ => 80,
     };
     Endpoint::new(address(case.is_v4(), 2, 1 + number), port)
@@ -221,11 +347,22 @@ fn director(case: Case, connections: usize, workers: usize) -> Arc<Director> {
         protocol: Protocol::Tcp,
         vip: vip(case),
     };
-    director.add_service(&ServiceSpec::new(key, "wrr")).unwrap();
-    let servers = if case.makes_connections() { 100 } else { 1 };
+    let mut service = ServiceSpec::new(key, "wrr");
+    if case.method() == ForwardMethod::FullNat {
+        service.local = locals(case);
+    }
+    director.add_service(&service).unwrap();
+    let servers = match case.method() {
+        _ if case.makes_connections() => 100,
+        // The ports of the local addresses shall do for all connections.
+        ForwardMethod::FullNat if connections > 1 << 18 => 4,
+        _ => 1,
+    };
     for number in 0..servers {
         let mut spec = DestinationSpec::new(server(case, number), case.method());
-        spec.weight = u32::from(number) % 7 + 1;
+        if case.makes_connections() {
+            spec.weight = u32::from(number) % 7 + 1;
+        }
         director.add_destination(&key, &spec).unwrap();
     }
     director
@@ -309,14 +446,33 @@ impl Lab {
             lab.others = vec![traffic(ack), traffic(fin | ack)];
             return lab;
         }
+        let batches = (flows as usize).div_ceil(BATCH);
+        let mut forwarded = [0; COPIED];
+        let mut own = Vec::new();
         for (reply, flags) in [(false, syn), (true, syn | ack), (false, ack)] {
-            lab.traffic = Traffic::new(case, net, flows, reply, flags);
-            for _ in 0..(flows as usize).div_ceil(BATCH) {
+            lab.traffic = match reply && case.replies_to_locals() {
+                true => Traffic::of_replies(case, &forwarded, own.clone(), flags),
+                false => Traffic::new(case, net, flows, reply, flags),
+            };
+            for _ in 0..batches {
                 lab.batch();
+                if flags == syn && case.replies_to_locals() {
+                    let frames = lab.slots.iter().map(|slot| slot.get(HEADROOM..).unwrap());
+                    own.extend(frames.map(|frame| Traffic::own(case, frame)));
+                }
             }
+            if flags == syn {
+                let slot = lab.slots.first().unwrap();
+                forwarded = *slot.get(HEADROOM..).unwrap().first_chunk().unwrap();
+            }
+            // The last batch may have begun anew.
+            own.truncate(flows as usize);
         }
         assert_eq!(director.table().len() - before, flows as usize);
-        lab.traffic = Traffic::new(case, net, flows, case.is_reply(), ack);
+        lab.traffic = match case.is_reply() && case.replies_to_locals() {
+            true => Traffic::of_replies(case, &forwarded, own, ack),
+            false => Traffic::new(case, net, flows, case.is_reply(), ack),
+        };
         lab
     }
 

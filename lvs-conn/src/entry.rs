@@ -18,6 +18,7 @@
 //! seen, timeout) is a relaxed value of its own: readers may see any of the latest ones.
 
 use crate::mapping::Zero;
+use crate::new_connection::NewConnection;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 
@@ -191,6 +192,7 @@ fn load(words: &[AtomicU64; 2]) -> Addr {
     }
 }
 
+#[inline]
 fn store(words: &[AtomicU64; 2], addr: Addr) {
     let [hi, lo] = words;
     hi.store(addr.hi, Relaxed);
@@ -287,18 +289,19 @@ impl Ports {
 
 impl Entry {
     /// Makes the entry a connection. Nobody else may see it yet.
-    pub(crate) fn fill(&self, identity: &Identity) {
-        store(&self.client, identity.client.addr);
-        store(&self.virtual_, identity.virtual_.addr);
-        store(&self.server, identity.server.addr);
-        let local = identity.local.unwrap_or_default();
+    #[inline]
+    pub(crate) fn fill(&self, new: &NewConnection) {
+        store(&self.client, new.client.addr);
+        store(&self.virtual_, new.virtual_endpoint.addr);
+        store(&self.server, new.destination.addr);
+        let local = new.local.unwrap_or_default();
         store(&self.local, local.addr);
         self.local_port.store(local.port, Relaxed);
-        let ports = u64::from(identity.client.port)
-            | (u64::from(identity.virtual_.port) << VIRTUAL_AT)
-            | (u64::from(identity.server.port) << SERVER_AT)
-            | code(identity.protocol)
-            | (u64::from(identity.method as u8) << METHOD_AT);
+        let ports = u64::from(new.client.port)
+            | (u64::from(new.virtual_endpoint.port) << VIRTUAL_AT)
+            | (u64::from(new.destination.port) << SERVER_AT)
+            | code(new.protocol)
+            | (u64::from(new.method as u8) << METHOD_AT);
         self.ports.store(ports, Relaxed);
         self.more_packets.store(0, Relaxed);
     }
@@ -332,6 +335,7 @@ impl Entry {
         ]
     }
 
+    #[inline]
     pub(crate) fn set_destination(&self, index: u32, generation: u32) {
         self.dest
             .store(u16::try_from(index).unwrap_or(FAR), Relaxed);

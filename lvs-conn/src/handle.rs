@@ -29,6 +29,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// Puts an entry, whose `QUEUED` bit is set, on the list.
+    #[inline]
     pub(crate) fn made(&self, table: &Table, entry: &Entry, index: u32) {
         table.epoch.count(self.seat);
         entry.queue_next.store(self.latest.get(), Relaxed);
@@ -113,8 +114,10 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// [`TableFull`]; the table is as it was.
+    #[inline]
     pub fn insert(&self, new: &NewConnection) -> Result<Inserted<'_>, TableFull> {
-        self.table.insert(self.local, &self.table.prepare(new))
+        let keys = self.table.prepare_keys(new);
+        self.table.insert(self.local, new, &keys)
     }
 
     /// Begins to fetch what an insertion will need. Whoever makes several connections in a batch
@@ -129,6 +132,6 @@ impl Guard<'_> {
     /// # Errors
     /// [`TableFull`]; the table is as it was.
     pub fn insert_prepared(&self, new: &Prepared) -> Result<Inserted<'_>, TableFull> {
-        self.table.insert(self.local, new)
+        self.table.insert(self.local, &new.new, &new.keys)
     }
 }

@@ -13,61 +13,67 @@
 
 use crate::conn::Conn;
 use crate::entry::{
-    Entry, HELPED, INACTIVE, Identity, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL,
-    TEMPLATE, UNLINKED, WIDE_REPLY, WIDE_REQUEST,
+    Entry, HELPED, INACTIVE, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL, TEMPLATE,
+    UNLINKED, WIDE_REPLY, WIDE_REQUEST,
 };
 use crate::handle::Local;
-use crate::index::{CROWD, Full, Key, Named};
+use crate::index::{CROWD, Full, Key, Named, Turn};
 use crate::new_connection::{ConnKind, NewConnection};
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 use crate::table::{Inserted, Keys, Table, TableFull};
+use lvs_core::ForwardMethod;
 
 /// A connection that is about to be inserted into the table that prepared it; see
 /// [`Guard::prepare`](crate::Guard::prepare).
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared {
-    new: NewConnection,
-    keys: Keys,
+    pub(crate) new: NewConnection,
+    pub(crate) keys: Keys,
 }
 
 impl Table {
     pub(crate) fn prepare(&self, new: &NewConnection) -> Prepared {
-        let identity = identity(new);
+        Prepared {
+            new: *new,
+            keys: self.prepare_keys(new),
+        }
+    }
+
+    /// The keys of a new connection, of which its index lines are on their way.
+    #[inline(always)]
+    pub(crate) fn prepare_keys(&self, new: &NewConnection) -> Keys {
         let keys = if new.kind == ConnKind::Template {
             Keys {
-                request: self.wide(&identity.request()),
+                request: self.wide(&new.request()),
                 reply: None,
             }
         } else {
-            self.keys_of(&identity)
+            let local = new.local.filter(|_| new.method == ForwardMethod::FullNat);
+            self.keys_of(new.protocol, new.client, local)
         };
         self.prefetch_keys(&keys);
-        Prepared { new: *new, keys }
+        keys
     }
 
     pub(crate) fn insert(
         &self,
         local: &Local,
-        prepared: &Prepared,
+        new: &NewConnection,
+        keys: &Keys,
     ) -> Result<Inserted<'_>, TableFull> {
-        let Prepared { new, keys } = prepared;
-        let identity = identity(new);
         let Some(index) = self.pool.next(&self.entries, &local.stock) else {
-            return match self.existing(new, &identity, keys) {
-                Ok(conn) if new.kind != ConnKind::OnePacket => Ok(Inserted::Existing(conn)),
-                _ => Err(self.count_full()),
-            };
+            return self.without_room(new, keys);
         };
         let Some(entry) = self.entries.get(index as usize) else {
             return Err(self.count_full());
         };
         let parent = Conn::adopt(self, new.control);
-        prepare(entry, &identity, new, parent);
+        prepare(entry, new, parent);
         let put_in = if new.kind == ConnKind::OnePacket {
             go_live(entry, new);
             Ok(None)
         } else {
-            self.put_in(index, entry, new, &identity, keys)
+            self.put_in(index, entry, new, keys)
         };
         if let Ok(Some(existing)) = put_in {
             // Nobody has seen the entry: it stays what it was, free and next in turn.
@@ -89,14 +95,23 @@ impl Table {
         }))
     }
 
+    /// What becomes of a new connection when all entries are in use.
+    #[cold]
+    fn without_room(&self, new: &NewConnection, keys: &Keys) -> Result<Inserted<'_>, TableFull> {
+        match self.existing(new, keys) {
+            Ok(conn) if new.kind != ConnKind::OnePacket => Ok(Inserted::Existing(conn)),
+            _ => Err(self.count_full()),
+        }
+    }
+
     /// Puts the keys of an entry into the index, unless another entry is the same connection: then
     /// that is what comes back.
+    #[inline(always)]
     fn put_in(
         &self,
         index: u32,
         entry: &Entry,
         new: &NewConnection,
-        identity: &Identity,
         keys: &Keys,
     ) -> Result<Option<Conn<'_>>, Full> {
         let named = |key| Named { key, entry: index };
@@ -104,21 +119,12 @@ impl Table {
             go_live(entry, new);
             return Err(Full);
         };
-        let crowd = match self.existing(new, identity, keys) {
+        let crowd = match self.existing(new, keys) {
             Ok(existing) => return Ok(Some(existing)),
             Err(crowd) => crowd,
         };
         if crowd >= CROWD && new.kind == ConnKind::Normal {
-            self.wide_count.fetch_add(1, AcqRel);
-            entry.cold.fetch_or(WIDE_REQUEST | WIDE_REPLY, Relaxed);
-            let keys = self.wide_keys(identity, true);
-            go_live(entry, new);
-            self.index.add(keys.request, named(Key::Request))?;
-            drop(turn);
-            if let Some(reply) = keys.reply {
-                self.index.add(reply, named(Key::Reply))?;
-            }
-            return Ok(None);
+            return self.put_in_crowd(index, entry, new, turn);
         }
         go_live(entry, new);
         self.index.add(keys.request, named(Key::Request))?;
@@ -130,8 +136,30 @@ impl Table {
             // A local endpoint that is used towards many servers.
             self.wide_count.fetch_add(1, AcqRel);
             entry.cold.fetch_or(WIDE_REPLY, Relaxed);
-            self.index
-                .add(self.wide(&identity.reply()), named(Key::Reply))?;
+            let reply = self.wide(&new.identity().reply());
+            self.index.add(reply, named(Key::Reply))?;
+        }
+        Ok(None)
+    }
+
+    /// The same of one whose client has a crowd, and whose turn it is.
+    #[cold]
+    fn put_in_crowd(
+        &self,
+        index: u32,
+        entry: &Entry,
+        new: &NewConnection,
+        turn: Turn<'_>,
+    ) -> Result<Option<Conn<'_>>, Full> {
+        let named = |key| Named { key, entry: index };
+        self.wide_count.fetch_add(1, AcqRel);
+        entry.cold.fetch_or(WIDE_REQUEST | WIDE_REPLY, Relaxed);
+        let keys = self.wide_keys(&new.identity(), true);
+        go_live(entry, new);
+        self.index.add(keys.request, named(Key::Request))?;
+        drop(turn);
+        if let Some(reply) = keys.reply {
+            self.index.add(reply, named(Key::Reply))?;
         }
         Ok(None)
     }
@@ -151,8 +179,8 @@ impl Table {
             kind,
             ..NewConnection::default()
         };
-        let keys = self.prepare(&new).keys;
-        let put_in = self.put_in(index, entry, &new, &identity, &keys);
+        let keys = self.prepare_keys(&new);
+        let put_in = self.put_in(index, entry, &new, &keys);
         // It was made anew; what it had become is more.
         entry.word.store(word, Relaxed);
         match put_in {
@@ -166,28 +194,34 @@ impl Table {
     }
 
     /// The connection that a new one would be; if there is none, how many like it have its key.
-    fn existing(
-        &self,
-        new: &NewConnection,
-        identity: &Identity,
-        keys: &Keys,
-    ) -> Result<Conn<'_>, u32> {
-        let request = identity.request();
-        let template = new.kind == ConnKind::Template;
-        let same = |named| self.recognise_request(named, &request, template);
+    #[inline(always)]
+    fn existing(&self, new: &NewConnection, keys: &Keys) -> Result<Conn<'_>, u32> {
         let mut crowd = 0;
         let found = self.index.find(keys.request, |named| {
             crowd += 1;
-            same(named)
+            self.is_twin(named, new)
         });
         if let Some(found) = found {
             return Ok(found);
         }
         // Relaxed: whoever put one in had the turn of the same bucket.
-        if !template && self.wide_count.load(Relaxed) != 0 {
-            return self.index.find(self.wide(&request), same).ok_or(crowd);
+        if new.kind != ConnKind::Template && self.wide_count.load(Relaxed) != 0 {
+            return self.existing_in_crowd(new).ok_or(crowd);
         }
         Err(crowd)
+    }
+
+    #[cold]
+    fn existing_in_crowd(&self, new: &NewConnection) -> Option<Conn<'_>> {
+        let place = self.wide(&new.request());
+        self.index.find(place, |named| self.is_twin(named, new))
+    }
+
+    /// What a slot names, if a new connection would be the same.
+    #[inline(never)]
+    fn is_twin(&self, named: Named, new: &NewConnection) -> Option<Conn<'_>> {
+        let template = new.kind == ConnKind::Template;
+        self.recognise_request(named, &new.request(), template)
     }
 
     fn disown(&self, parent: u32) {
@@ -197,24 +231,15 @@ impl Table {
     }
 }
 
-const fn identity(new: &NewConnection) -> Identity {
-    Identity {
-        protocol: new.protocol,
-        method: new.method,
-        client: new.client,
-        virtual_: new.virtual_endpoint,
-        server: new.destination,
-        local: new.local,
-    }
-}
-
 /// Fills a free entry.
-fn prepare(entry: &Entry, identity: &Identity, new: &NewConnection, parent: u32) {
-    let timeout = match new.kind {
-        ConnKind::OnePacket => 0,
-        _ => new.timeout,
+#[inline]
+fn prepare(entry: &Entry, new: &NewConnection, parent: u32) {
+    let timeout = match (new.kind, new.first) {
+        (ConnKind::OnePacket, _) => 0,
+        (_, Some(first)) => first.timeout,
+        (_, None) => new.timeout,
     };
-    entry.fill(identity);
+    entry.fill(new);
     entry.set_destination(new.dest.index, new.dest.generation);
     entry.last_seen.store(new.now.0, Relaxed);
     entry.timeout.store(timeout, Relaxed);
@@ -233,12 +258,14 @@ fn prepare(entry: &Entry, identity: &Identity, new: &NewConnection, parent: u32)
     entry.control.store(parent, Relaxed);
 }
 
+#[inline]
 fn go_live(entry: &Entry, new: &NewConnection) {
     // Release: a scan that sees it live sees all of it.
     entry.word.store(first_word(new), Release);
 }
 
 /// State and flags of a connection that begins. It is on its thread's list before anybody can look.
+#[inline]
 const fn first_word(new: &NewConnection) -> u16 {
     let kind = match new.kind {
         ConnKind::Normal => 0,
@@ -250,5 +277,9 @@ const fn first_word(new: &NewConnection) -> u16 {
     } else {
         NO_OUTPUT
     };
-    LIVE | QUEUED | INACTIVE | no_output | kind
+    let first = match new.first {
+        Some(first) => first.word,
+        None => INACTIVE,
+    };
+    LIVE | QUEUED | no_output | kind | first
 }

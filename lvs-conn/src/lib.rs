@@ -96,4 +96,4 @@ pub use sequence::Shift;
 pub use table::{
     Inserted, MAX_CONNECTIONS, MAX_HANDLES, Table, TableConfig, TableError, TableFull,
 };
-pub use timeouts::{Settled, Timeouts};
+pub use timeouts::{First, Settled, Timeouts};

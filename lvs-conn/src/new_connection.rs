@@ -3,8 +3,9 @@
 //! In: nothing; out: nothing. Plain values, which [`Guard::insert`](crate::Guard::insert) takes.
 
 use crate::conn::{ConnId, DestinationId};
-use crate::timeouts;
-use lvs_core::{Endpoint, ForwardMethod, Protocol, Tick};
+use crate::entry::Identity;
+use crate::timeouts::{self, First};
+use lvs_core::{Endpoint, Flow, ForwardMethod, Protocol, Tick};
 
 /// What kind of connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -51,6 +52,9 @@ pub struct NewConnection {
     pub helped: bool,
     /// Ticks until it ends, unless a packet moves it on.
     pub timeout: u32,
+    /// What the packet that it is made for makes of it, instead of `timeout`: that packet does not
+    /// move it on again. Of a connection that packets find.
+    pub first: Option<First>,
     /// The present moment.
     pub now: Tick,
 }
@@ -71,7 +75,28 @@ impl Default for NewConnection {
             control: None,
             helped: false,
             timeout: timeouts::NEW,
+            first: None,
             now: Tick::default(),
+        }
+    }
+}
+
+impl NewConnection {
+    /// The flow of the client's packets.
+    #[inline]
+    pub(crate) const fn request(&self) -> Flow {
+        Flow::new(self.protocol, self.client, self.virtual_endpoint)
+    }
+
+    /// What does not change while it lives.
+    pub(crate) const fn identity(&self) -> Identity {
+        Identity {
+            protocol: self.protocol,
+            method: self.method,
+            client: self.client,
+            virtual_: self.virtual_endpoint,
+            server: self.destination,
+            local: self.local,
         }
     }
 }

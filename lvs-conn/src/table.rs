@@ -16,7 +16,7 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use crossbeam_utils::CachePadded;
-use lvs_core::{Endpoint, Flow, ForwardMethod, Protocol, Tick};
+use lvs_core::{Endpoint, Flow, Protocol, Tick};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -342,19 +342,22 @@ impl Table {
         }
         let cold = entry.cold.load(Relaxed);
         if cold & (WIDE_REQUEST | WIDE_REPLY) == 0 {
-            return self.keys_of(&identity);
+            let Identity { protocol, .. } = identity;
+            return self.keys_of(protocol, identity.client, identity.local);
         }
         self.wide_keys(&identity, cold & WIDE_REQUEST != 0)
     }
 
-    /// The keys of a connection that is in no crowd.
-    pub(crate) fn keys_of(&self, identity: &Identity) -> Keys {
-        let Identity { protocol, .. } = *identity;
-        let local = identity
-            .local
-            .filter(|_| identity.method == ForwardMethod::FullNat);
+    /// The keys of a connection that is in no crowd; `local` of one with FULLNAT.
+    #[inline(always)]
+    pub(crate) fn keys_of(
+        &self,
+        protocol: Protocol,
+        client: Endpoint,
+        local: Option<Endpoint>,
+    ) -> Keys {
         Keys {
-            request: self.narrow(protocol, identity.client),
+            request: self.narrow(protocol, client),
             reply: local.map(|local| self.narrow(protocol, local)),
         }
     }
@@ -372,6 +375,7 @@ impl Table {
         }
     }
 
+    #[inline]
     pub(crate) fn prefetch_keys(&self, keys: &Keys) {
         self.index.prefetch(keys.request);
         if let Some(reply) = keys.reply {

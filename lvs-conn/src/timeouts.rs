@@ -16,13 +16,14 @@
 //! assert_eq!(timeouts.seconds(), (120, 120, 44));
 //! ```
 
-use crate::entry::{STATE, VERSION_AT};
+use crate::entry::{INACTIVE, STATE, VERSION_AT};
+use crate::protocol::{Event, Side, next_state};
 use crate::sync::{
     AtomicBool, AtomicU16, AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use lvs_core::state::{sctp, tcp};
-use lvs_core::{Protocol, Tick};
+use lvs_core::state::{self, sctp, tcp};
+use lvs_core::{ForwardMethod, Protocol, Tick};
 
 /// What a connection has before its first packet was judged, in ticks (2.4), and what
 /// [`Timeouts::get`] says of states and protocols that have no timeout of their own.
@@ -84,6 +85,24 @@ pub struct Timeouts {
 /// The timeouts of a moment, as connections remember them: what [`Timeouts::settled`] answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled(pub(crate) u16);
+
+/// What a connection becomes by the packet that it is made for: what [`Timeouts::first`] answers, so
+/// that the connection need not be moved on after it was inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// State, version, and whether it is inactive.
+    pub(crate) word: u16,
+    pub(crate) timeout: u32,
+}
+
+impl First {
+    /// Whether the connection counts with its destination's active ones.
+    #[inline]
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        self.word & INACTIVE == 0
+    }
+}
 
 /// The largest version that a connection can remember.
 const LAST_VERSION: u16 = 7;
@@ -160,6 +179,25 @@ impl Timeouts {
             0 => STATE,
             version => version << VERSION_AT,
         })
+    }
+
+    /// What a connection becomes by the first packet of its client.
+    #[inline(always)]
+    #[must_use]
+    pub fn first(&self, protocol: Protocol, method: ForwardMethod, event: Event) -> First {
+        // The version before the timeout, as for any packet.
+        let version = self.version();
+        let side = if method.rewrites_replies() {
+            Side::Input
+        } else {
+            Side::InputOnly
+        };
+        let state = next_state(protocol, 0, side, event, self.secure_tcp());
+        let active = state::is_active(protocol, state);
+        First {
+            word: u16::from(state) | (version << VERSION_AT) | if active { 0 } else { INACTIVE },
+            timeout: self.get(protocol, state),
+        }
     }
 
     /// Which timeouts these are: a connection whose timeout was set by this version for the state

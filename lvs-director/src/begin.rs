@@ -4,7 +4,7 @@ use crate::decide::Decider;
 use crate::route::{Routes, Way};
 use crate::rules::{Destination, FTP_DATA, Service};
 use crate::verdict::Verdict;
-use lvs_conn::{Conn, Inserted, NewConnection};
+use lvs_conn::{Conn, ConnId, First, Inserted, NewConnection};
 use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol, ServiceKey};
 use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Kind, Packet};
@@ -24,8 +24,10 @@ pub(crate) struct Asked<'g> {
 
 /// What the scheduling step has made.
 pub(crate) enum Begun<'g> {
-    /// A connection. If another worker, or an earlier packet of this batch, was first, it is theirs.
+    /// A connection.
     Connection(Conn<'g>, &'g Arc<Destination>),
+    /// Another worker, or an earlier packet of this batch, was first: it is theirs.
+    Other(Conn<'g>, &'g Arc<Destination>),
     /// One-packet scheduling: no table has to hold it.
     OnePacket(Endpoint, &'g Arc<Destination>),
 }
@@ -54,14 +56,26 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if packet.flow.src.port == FTP_DATA {
             return self.stranger(frame, packet);
         }
-        match self.schedule(&asked, Some((frame, packet))) {
-            Ok(Begun::Connection(conn, destination)) => {
+        let begun = self.schedule(&asked, Some((frame, packet)));
+        self.go_on(frame, packet, &asked, begun)
+    }
+
+    /// A packet whose connection has just been made, or could not be.
+    pub(crate) fn go_on(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        asked: &Asked<'g>,
+        begun: Result<Begun<'g>, DropReason>,
+    ) -> Verdict {
+        match begun {
+            Ok(Begun::Connection(conn, destination) | Begun::Other(conn, destination)) => {
                 self.forward_request(frame, packet, conn, destination)
             }
             Ok(Begun::OnePacket(server, destination)) => {
                 self.only(frame, packet, server, destination)
             }
-            Err(DropReason::NoDestination) => self.leave(frame, packet, &asked),
+            Err(DropReason::NoDestination) => self.leave(frame, packet, asked),
             Err(reason @ DropReason::LocalPortsUsedUp) => {
                 self.problem(frame, packet, IcmpProblem::PortUnreachable, Some(reason))
             }
@@ -82,12 +96,29 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 mark,
             });
         }
-        let service = rules.service_for(flow.protocol, flow.dst)?;
+        let service = self.service_for(flow.protocol, flow.dst)?;
         Some(Asked {
             service,
             flow,
             mark: 0,
         })
+    }
+
+    /// The service that takes a packet to `to`; most likely that of the packet before.
+    #[inline(always)]
+    pub(crate) fn service_for(
+        &mut self,
+        protocol: Protocol,
+        to: Endpoint,
+    ) -> Option<&'g Arc<Service>> {
+        if let Some((asked, service)) = self.latest
+            && asked == (protocol, to)
+        {
+            return Some(service);
+        }
+        let service = self.rules.service_for(protocol, to)?;
+        self.latest = Some(((protocol, to), service));
+        Some(service)
     }
 
     /// The service of the mark that the packet itself carries.
@@ -108,11 +139,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         asked: &Asked<'g>,
         payload: Option<(&Frame<'_>, &Packet)>,
     ) -> Result<Begun<'g>, DropReason> {
-        let Asked {
-            service,
-            flow,
-            mark,
-        } = *asked;
+        let Asked { service, flow, .. } = *asked;
         let (destination, template) = match service.persistence {
             Some(persistence) => {
                 let (destination, template) = self.persistent(asked, &persistence, payload)?;
@@ -126,29 +153,49 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if service.one_packet && flow.protocol == Protocol::Udp {
             return Ok(Begun::OnePacket(server, destination));
         }
-        let local = match destination.spec.method {
+        self.connect(asked, destination, server, template.map(Conn::id), None)
+    }
+
+    /// Makes the connection to a destination. `first`: what the packet makes of it, if it is nothing
+    /// else's to say.
+    #[inline(always)]
+    pub(crate) fn connect(
+        &mut self,
+        asked: &Asked<'g>,
+        destination: &'g Arc<Destination>,
+        server: Endpoint,
+        control: Option<ConnId>,
+        first: Option<First>,
+    ) -> Result<Begun<'g>, DropReason> {
+        let Asked {
+            service,
+            flow,
+            mark,
+        } = *asked;
+        let method = destination.spec.method;
+        let local = match method {
             ForwardMethod::FullNat => {
                 let taken = self.cursor.take(&destination.locals);
                 Some(taken.ok_or(DropReason::LocalPortsUsedUp)?)
             }
             _ => None,
         };
-        let new = NewConnection {
+        let inserted = self.guard.insert(&NewConnection {
             protocol: flow.protocol,
             client: flow.src,
             virtual_endpoint: flow.dst,
             destination: server,
-            method: destination.spec.method,
+            method,
             dest: destination.id,
             local,
             tell: local.is_some() && service.tell_client,
             mark,
-            control: template.map(Conn::id),
-            helped: self.will_help(&flow, destination.spec.method),
+            control,
+            helped: self.will_help(&flow, method),
+            first,
             now: self.now,
             ..NewConnection::default()
-        };
-        let inserted = self.guard.insert(&new);
+        });
         if let Some(local) = local {
             match inserted {
                 // A reply has it at one end, and its client at neither.
@@ -159,14 +206,15 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         match inserted {
             Ok(Inserted::New(conn)) => {
                 self.fresh.add(flow.src);
-                destination.backend.opened(false);
+                let active = first.is_some_and(First::is_active);
+                destination.backend.opened(active);
                 if let Some(counters) = destination.counters.of(self.worker) {
                     counters.connection();
                 }
                 Ok(Begun::Connection(conn, destination))
             }
             Ok(Inserted::Existing(conn)) => match self.rules.destination_of(conn.dest()) {
-                Some(destination) => Ok(Begun::Connection(conn, destination)),
+                Some(destination) => Ok(Begun::Other(conn, destination)),
                 None => Err(DropReason::DestinationGone),
             },
             Err(_) => Err(DropReason::TableFull),
@@ -174,6 +222,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     /// The scheduler's choice.
+    #[inline(always)]
     pub(crate) fn pick(
         &self,
         service: &Service,

@@ -9,7 +9,7 @@ use crate::limit::RateLimit;
 use crate::locals::Cursor;
 use crate::resets::Resets;
 use crate::route::{Routes, Way};
-use crate::rules::{Destination, Rules};
+use crate::rules::{Destination, Rules, Service};
 use crate::settings::{Setting, Settings};
 use crate::stats::Drops;
 use crate::tunnelled::Identification;
@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
 use lvs_conn::{Activity, Conn, ConnKind, Direction, Event, Guard, Hit, Settled, Timeouts};
 use lvs_core::state::{sctp, tcp, template};
-use lvs_core::{Addr, DropReason, Family, ForwardMethod, Tick};
+use lvs_core::{Addr, DropReason, Endpoint, Family, ForwardMethod, Protocol, Tick};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::options::{self, Recorded};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags};
@@ -47,6 +47,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) drops: Option<&'a Drops>,
     /// The connections that this batch has made, which its common lookup could not see.
     pub(crate) fresh: Fresh,
+    /// What service the packet before was found to go to.
+    pub(crate) latest: Option<((Protocol, Endpoint), &'g Arc<Service>)>,
     /// Of a datagram that came in pieces: the length of the longest one as a packet.
     pub(crate) largest_piece: Option<u32>,
     /// What the packet at hand has recorded here of its way.

@@ -50,6 +50,12 @@ impl Defence {
         rate != 0 && self.counts_down(rate)
     }
 
+    /// Whether packets are being dropped.
+    #[inline]
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.rate.load(Relaxed) != 0
+    }
+
     #[cold]
     fn counts_down(&self, rate: u32) -> bool {
         let next = |left: u32| Some(if left <= 1 { rate } else { left - 1 });

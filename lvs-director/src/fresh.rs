@@ -14,7 +14,7 @@ const WORDS: usize = 8;
 pub(crate) struct Fresh([u64; WORDS]);
 
 /// The word and the bit of a client.
-#[inline]
+#[inline(always)]
 const fn place(client: Endpoint) -> (usize, u64) {
     let value = client.addr.lo.rotate_left(16) ^ client.port as u64;
     let hash = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55;
@@ -23,6 +23,7 @@ const fn place(client: Endpoint) -> (usize, u64) {
 
 impl Fresh {
     /// A connection of this client was made.
+    #[inline(always)]
     pub(crate) fn add(&mut self, client: Endpoint) {
         let (word, bit) = place(client);
         if let Some(word) = self.0.get_mut(word) {
@@ -31,12 +32,15 @@ impl Fresh {
     }
 
     /// Whether a packet may be of a new connection: each has its client at one end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_have(&self, flow: &Flow) -> bool {
-        [flow.src, flow.dst].into_iter().any(|end| {
-            let (word, bit) = place(end);
-            self.0.get(word).is_some_and(|word| word & bit != 0)
-        })
+        self.has(flow.src) || self.has(flow.dst)
+    }
+
+    #[inline(always)]
+    fn has(&self, client: Endpoint) -> bool {
+        let (word, bit) = place(client);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 }
 

@@ -57,7 +57,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             return Verdict::Pass;
         }
         match self.schedule(&asked, None) {
-            Ok(Begun::Connection(conn, _)) => self.error_for_server(frame, packet, quoted, conn),
+            Ok(Begun::Connection(conn, _) | Begun::Other(conn, _)) => {
+                self.error_for_server(frame, packet, quoted, conn)
+            }
             // It would end before the error is sent on.
             Ok(Begun::OnePacket(..)) => Verdict::Drop(DropReason::NoDestination),
             Err(reason) => Verdict::Drop(reason),

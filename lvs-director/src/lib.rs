@@ -51,6 +51,7 @@ mod limit;
 mod listing;
 mod locals;
 mod marks;
+mod opening;
 mod options;
 mod path_mtu;
 mod persist;

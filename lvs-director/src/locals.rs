@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The ports of local addresses that FULLNAT gives out; lower ones are those of services.
 pub const LOCAL_PORTS: RangeInclusive<u16> = FIRST_PORT..=u16::MAX;
 const FIRST_PORT: u16 = 1024;
+/// Where the first ones are taken: above what servers listen at, so that a lookup's first guess at which
+/// end of a packet is the server's is right.
+const BEGIN: u16 = 1 << 15;
 
 /// A local address towards one server.
 #[derive(Clone, Debug)]
@@ -124,7 +127,7 @@ impl Cursor {
         self.0 = self.0.wrapping_add(1);
         let count = locals.len();
         let first = self.0 as usize % count;
-        let start = (self.0 / count as u32) as u16;
+        let start = (self.0 / count as u32) as u16 ^ BEGIN;
         let (before, from) = locals.split_at_checked(first)?;
         from.iter().chain(before).find_map(|local| {
             let port = local.ports.take(start.max(FIRST_PORT))?;

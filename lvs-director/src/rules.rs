@@ -262,6 +262,12 @@ impl Rules {
         self.kinds.marks > 0
     }
 
+    /// Whether the director speaks to any server from an address of its own (FULLNAT).
+    #[inline]
+    pub(crate) const fn has_locals(&self) -> bool {
+        !self.locals.is_empty()
+    }
+
     /// Whether some service listens at this address, or the director speaks to servers from it.
     #[inline]
     pub(crate) fn is_vip(&self, addr: Addr) -> bool {

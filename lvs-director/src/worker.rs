@@ -19,7 +19,7 @@ use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
 use lvs_conn::{Guard, Handle, Hit};
-use lvs_core::{DropReason, Family, Flow, Tick};
+use lvs_core::{DropReason, Family, Flow, ForwardMethod, Tick};
 use lvs_packet::options::{self, Recorded};
 use lvs_packet::{Frame, Kind, Packet, Plain};
 use std::sync::Arc;
@@ -63,6 +63,16 @@ fn parse_any(frame: &Frame<'_>, rules: &Rules, verdict: &mut Verdict) -> Option<
         Err(reason) => {
             *verdict = Verdict::Drop(reason);
             None
+        }
+    }
+}
+
+/// Begins to fetch what packets of FULLNAT need beyond what a lookup brings.
+#[cold]
+fn prefetch_locals(hits: &[Option<Hit<'_>>]) {
+    for hit in hits.iter().flatten() {
+        if hit.conn.ports().is_by(ForwardMethod::FullNat) {
+            hit.conn.prefetch_rest();
         }
     }
 }
@@ -115,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// Without `STRAIGHT` nothing goes the straight way ([`Decider::straight`]); for its test.
+    /// Without `STRAIGHT` nothing goes a straight way ([`Decider::straight`], [`Decider::open`]); for
+    /// their test.
     pub(crate) fn process_batch<R: Routes, const STRAIGHT: bool>(
         &mut self,
         now: Tick,
@@ -176,6 +187,9 @@ impl Worker {
             }
         }
         guard.lookup_batch(flows, hits);
+        if rules.has_locals() {
+            prefetch_locals(hits);
+        }
 
         let mut decider = decider(
             (director, *number, rules, &guard),
@@ -198,9 +212,16 @@ impl Worker {
                     *verdict = Verdict::Forward(hop);
                     continue;
                 }
-                *verdict = match plain.packet(frame, flow) {
-                    Some(packet) => decider.decide(frame, &packet, *hit),
-                    None => Verdict::Pass,
+                let opened = match hit {
+                    None if STRAIGHT => decider.open(frame, *plain, flow),
+                    _ => None,
+                };
+                *verdict = match opened {
+                    Some(opened) => opened,
+                    None => match plain.packet(frame, flow) {
+                        Some(packet) => decider.decide(frame, &packet, *hit),
+                        None => Verdict::Pass,
+                    },
                 };
             } else if let Some(packet) = packet {
                 *verdict = if options::may_be_in(packet) {
@@ -249,6 +270,7 @@ pub(crate) fn decider<'a, 'g, R>(
         resets,
         drops: director.drops.get(worker),
         fresh: Fresh::default(),
+        latest: None,
         largest_piece: None,
         recorded: Recorded::default(),
     }

@@ -43,7 +43,7 @@ impl Helpers {
     }
 
     /// The helper of a service port.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(&self, port: u16) -> Option<&dyn Helper> {
         match self.ports & bit(port) {
             0 => None,
@@ -66,6 +66,7 @@ const fn bit(port: u16) -> u64 {
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// Whether a connection that begins will be looked into.
+    #[inline(always)]
     pub(crate) fn will_help(&self, flow: &Flow, method: ForwardMethod) -> bool {
         method == ForwardMethod::Masquerade
             && flow.protocol == Protocol::Tcp
