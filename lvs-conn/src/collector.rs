@@ -14,6 +14,7 @@
 //! worker whose batch began before it ended shortened its timeout. It is not freed before it has
 //! come off the queue.
 
+use crate::ahead::Ahead;
 use crate::conn::Conn;
 use crate::entry::{
     CHAIN, CLOSED, Entry, NIL, ONE_PACKET, QUEUED, RETIRED, SILENT, STATE, TEMPLATE, UNLINKED,
@@ -44,6 +45,7 @@ pub(crate) struct Collector {
     queue: u32,
     /// Lists of ended entries, by the epoch in which they ended.
     ended: [(u64, u32); EPOCHS],
+    ahead: Ahead,
 }
 
 impl Default for Collector {
@@ -52,6 +54,7 @@ impl Default for Collector {
             wheel: Wheel::default(),
             queue: NIL,
             ended: [(0, NIL); EPOCHS],
+            ahead: Ahead::default(),
         }
     }
 }
@@ -64,6 +67,8 @@ impl Collector {
         budget: usize,
         ended: &mut dyn FnMut(&Conn<'_>),
     ) -> usize {
+        let used = table.pool.used() as usize;
+        self.ahead.take(&table.index, &table.entries, used);
         let now = self.wheel.clock(now);
         self.look_at_queue(table, budget);
         let mut to_free = budget;

@@ -289,6 +289,14 @@ impl Index {
         }
     }
 
+    /// Has a bucket's page in memory; false if there is no such bucket.
+    pub(crate) fn touch(&self, bucket: usize) -> bool {
+        let word = self.buckets.get(bucket).and_then(|bucket| bucket.0.first());
+        // Writes what is there, whether it is the same or not; Relaxed: says nothing.
+        word.map(|word| word.compare_exchange(0, 0, Relaxed, Relaxed))
+            .is_some()
+    }
+
     /// Empties it, with nobody else about.
     pub(crate) fn clear(&self) {
         for word in self.buckets.iter().flat_map(|bucket| &bucket.0) {

@@ -41,6 +41,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod ahead;
 mod collector;
 mod conn;
 mod entry;

@@ -220,6 +220,10 @@ impl Table {
     /// were reported. `now` may not be ahead of the workers' clock; if it goes backwards, nothing
     /// ends early.
     ///
+    /// It also has memory ready for connections to come, so that no worker waits for a page: 2 MiB of
+    /// the index at a call until it has all of it, and 4 MiB of entries. That may take it milliseconds,
+    /// so let no thread that handles packets collect.
+    ///
     /// One thread at a time collects; a second caller answers 0 at once.
     pub fn collect(&self, now: Tick, budget: usize, ended: &mut dyn FnMut(&Conn<'_>)) -> usize {
         match self.collector.try_lock() {
