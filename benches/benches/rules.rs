@@ -1,18 +1,28 @@
 //! What a change of the rules costs with 10,000 services of 10 destinations: one change at a time, and
 //! the whole set replaced by one that differs in nothing, in one weight, in every weight, in every
-//! destination, in everything. Each is measured from the call until the workers see it.
+//! destination, in everything. Each is measured from the call until the workers see it. And what a
+//! worker's packets feel of it: the times of its batches while another thread does nothing but replace
+//! the set.
 //!
-//! `cargo bench -p lvs-benches --bench rules`; `-- one/` for some of it.
+//! `cargo bench -p lvs-benches --bench rules`; `-- one/` for some of it, `-- batches` for the last.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::print_stdout,
     reason = "a benchmark"
 )]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use lvs_core::{Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec};
+use lvs_benches::director::{Case, Lab};
+use lvs_core::{
+    Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,
+};
 use lvs_director::{Director, DirectorConfig, Rule};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const DESTINATIONS: u32 = 10;
@@ -151,12 +161,88 @@ fn whole(c: &mut Criterion) {
     });
 }
 
+/// How long batches of a worker take, alone and while its rules are replaced again and again: each time
+/// all but the service that its packets are for.
+fn batches(_: &mut Criterion) {
+    let wanted = |argument: String| argument.starts_with('-') || "batches".contains(&argument);
+    if !std::env::args().skip(1).all(wanted) {
+        return;
+    }
+    let services = size();
+    let mut lab = Lab::new(Case::NatRequest, 10_000);
+    let director = Arc::clone(lab.director());
+    let own: Vec<Rule<'_>> = director
+        .services()
+        .iter()
+        .map(|status| Rule {
+            service: ServiceSpec::new(status.key, status.scheduler),
+            destinations: status.destinations.iter().map(|found| found.spec).collect(),
+        })
+        .collect();
+    // Behind the service of the packets, whose addresses they do not share.
+    let sets = [services, 3 * services].map(|first| {
+        let mut set = own.clone();
+        set.extend(rules(services, first, services, 1));
+        set
+    });
+    let run = |lab: &mut Lab, replace: bool| {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let control = scope.spawn(|| {
+                let end = Instant::now() + Duration::from_secs(3);
+                let (mut times, mut now) = (Vec::new(), Tick(0));
+                while times.is_empty() || (services > 100 && Instant::now() < end) {
+                    let start = Instant::now();
+                    if replace {
+                        director
+                            .replace(sets.get(times.len() % 2).unwrap())
+                            .unwrap();
+                    } else {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    times.push(start.elapsed());
+                    // Two minutes later what is gone is forgotten.
+                    now = now + Tick::seconds(130);
+                    director.tick(now);
+                }
+                done.store(true, Relaxed);
+                times
+            });
+            let mut batches = Vec::with_capacity(1 << 22);
+            while !done.load(Relaxed) {
+                let start = Instant::now();
+                lab.batch();
+                batches.push(start.elapsed());
+            }
+            (batches, control.join().unwrap())
+        })
+    };
+    for (name, replace) in [("alone", false), ("beside replacements", true)] {
+        let (mut batches, mut times) = run(&mut lab, replace);
+        batches.sort_unstable();
+        times.sort_unstable();
+        let at = |share: f64| batches[((batches.len() - 1) as f64 * share) as usize];
+        println!(
+            "batches/{name}: {} batches of 32, half within {:?}, 99.9 % {:?}, 99.99 % {:?}, slowest {:?}; \
+             {} rounds, middle {:?}, longest {:?}",
+            batches.len(),
+            at(0.5),
+            at(0.999),
+            at(0.9999),
+            at(1.0),
+            times.len(),
+            times[times.len() / 2],
+            times[times.len() - 1],
+        );
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    targets = one, whole
+    targets = one, whole, batches
 }
 criterion_main!(benches);

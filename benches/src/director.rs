@@ -521,6 +521,12 @@ impl Lab {
         black_box((&frames, &verdicts));
     }
 
+    /// The director itself.
+    #[must_use]
+    pub const fn director(&self) -> &Arc<Director> {
+        &self.director
+    }
+
     /// What it was made for.
     #[must_use]
     pub const fn case(&self) -> Case {

@@ -7,8 +7,9 @@
 //! somebody adds it. Never: a wait of a worker.
 
 use crate::begin::server_of;
+use crate::destination::Destination;
 use crate::director::Director;
-use crate::rules::{Destination, FTP, Rules, Service};
+use crate::rules::{FTP, Rules, Service};
 use ahash::RandomState;
 use hashbrown::HashMap;
 use lvs_conn::{Conn, ConnKind, DestinationId};
@@ -153,7 +154,7 @@ impl Director {
 fn give(conn: Conn<'_>, destination: &Destination) {
     conn.set_dest(destination.id);
     if conn.kind() == ConnKind::Template {
-        destination.templates.fetch_add(1, Relaxed);
+        destination.ledger.templates.fetch_add(1, Relaxed);
         destination.backend.judge();
     } else {
         let active = state::is_active(conn.protocol(), conn.state());

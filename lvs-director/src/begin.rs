@@ -1,8 +1,9 @@
 //! The first packet of a connection: find its service, ask the scheduler, make the entry (4.2).
 
 use crate::decide::Decider;
+use crate::destination::Destination;
 use crate::route::{Routes, Way};
-use crate::rules::{Destination, FTP_DATA, Service};
+use crate::rules::{FTP_DATA, Service};
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, ConnId, First, Inserted, NewConnection};
 use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol, ServiceKey};

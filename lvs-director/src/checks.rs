@@ -72,12 +72,11 @@ fn check_removal(policy: Option<OnRemoval>) -> Result<(), RuleError> {
     }
 }
 
-/// Whether a destination can be (IPVS 0.1); answers with what the kernel would make of it: with
-/// direct routing and tunnels the port is the service's (5.3).
+/// Whether a destination can be (IPVS 0.1); answers with its [`endpoint`].
 pub(crate) fn check_destination(
     key: &ServiceKey,
     spec: &DestinationSpec,
-) -> Result<DestinationSpec, RuleError> {
+) -> Result<Endpoint, RuleError> {
     if spec.endpoint.addr.family() != key.family() && spec.method != ForwardMethod::Tunnel {
         return Err(RuleError::Invalid(
             "a destination of the other address family can only be reached through a tunnel",
@@ -103,7 +102,7 @@ pub(crate) fn check_destination(
         (_, TunnelKind::Gue { port: 0, .. }) => Err(RuleError::Invalid(
             "a GUE tunnel needs a port from 1 to 65535",
         )),
-        _ => Ok(effective(key, spec)),
+        _ => Ok(endpoint(key, spec)),
     }
 }
 
@@ -117,16 +116,14 @@ pub(crate) fn check_address(spec: &DestinationSpec) -> Result<(), RuleError> {
     ))
 }
 
-fn effective(key: &ServiceKey, spec: &DestinationSpec) -> DestinationSpec {
+/// What the kernel would make of a destination's endpoint: with direct routing and tunnels the port is
+/// the service's (5.3).
+pub(crate) const fn endpoint(key: &ServiceKey, spec: &DestinationSpec) -> Endpoint {
     match key {
-        ServiceKey::Endpoint { vip, .. } if !spec.method.rewrites_replies() => DestinationSpec {
-            endpoint: Endpoint {
-                port: vip.port,
-                ..spec.endpoint
-            },
-            ..*spec
-        },
-        _ => *spec,
+        ServiceKey::Endpoint { vip, .. } if !spec.method.rewrites_replies() => {
+            Endpoint::new(spec.endpoint.addr, vip.port)
+        }
+        _ => spec.endpoint,
     }
 }
 

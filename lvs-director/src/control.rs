@@ -3,7 +3,9 @@
 //! Every edit builds a new snapshot beside the running one and publishes it with one store; an edit
 //! that is refused publishes nothing.
 
-use crate::director::Director;
+use crate::change::Change;
+use crate::difference::difference;
+use crate::director::{Control, Director};
 use crate::edit::Edit;
 use crate::error::{ReplaceError, RuleError};
 use crate::helper::{Helper, Helpers};
@@ -114,7 +116,7 @@ impl Director {
         let mut control = self.control.lock();
         let mut rules = Rules::clone(&self.rules.load());
         rules.helpers = Arc::new(Helpers::new(helpers));
-        self.publish(&mut control, rules);
+        self.publish(&mut control, rules, 1);
     }
 
     /// The rules that give packets their marks.
@@ -128,14 +130,8 @@ impl Director {
     /// # Errors
     /// The first operation that would be refused, by its place in the list, and why.
     pub fn apply(&self, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
-        let mut control = self.control.lock();
-        let mut edit = Edit::new(self, &mut control);
-        plan::check(&edit.rules, operations)?;
-        for (place, operation) in operations.iter().enumerate() {
-            edit.perform(operation).map_err(|error| (place, error))?;
-        }
-        let last = operations.len().saturating_sub(1);
-        edit.publish().map_err(|error| (last, error))
+        let changes: Vec<_> = operations.iter().map(Change::from).collect();
+        self.make(&mut self.control.lock(), &changes)
     }
 
     /// Makes `rules` the rules, all of them or none. What stands in both the old and the new keeps
@@ -144,12 +140,13 @@ impl Director {
     /// # Errors
     /// The first service or destination that cannot be, and why.
     pub fn replace(&self, rules: &[Rule<'_>]) -> Result<(), ReplaceError> {
+        let mut control = self.control.lock();
         let current = self.rules.load();
-        let operations = plan::difference(&current, rules)?;
-        let refused = self.apply(&operations);
+        let changes = difference(&current, rules)?;
+        let refused = self.make(&mut control, &changes);
         refused.or_else(|(place, error)| {
-            let about = operations.get(place).and_then(Operation::about);
-            // A difference has no operation that is about nothing, and an empty one is not refused.
+            let about = changes.get(place).and_then(Change::about);
+            // A difference has no change that is about nothing, and an empty one is not refused.
             about.map_or(Ok(()), |(service, destination)| {
                 Err(ReplaceError {
                     service,
@@ -161,11 +158,22 @@ impl Director {
     }
 
     fn perform(&self, operation: &Operation<'_>) -> Result<(), RuleError> {
-        let mut control = self.control.lock();
-        let mut edit = Edit::new(self, &mut control);
-        plan::check(&edit.rules, core::slice::from_ref(operation)).map_err(|(_, error)| error)?;
-        edit.perform(operation)?;
-        edit.publish()
+        let changes = [Change::from(operation)];
+        let made = self.make(&mut self.control.lock(), &changes);
+        made.map_err(|(_, error)| error)
+    }
+
+    /// Makes all changes if each of them can be: from there on nothing is refused.
+    fn make(
+        &self,
+        control: &mut Control,
+        changes: &[Change<'_>],
+    ) -> Result<(), (usize, RuleError)> {
+        plan::check(&self.rules.load(), changes)?;
+        let mut edit = Edit::new(self, control);
+        changes.iter().for_each(|change| edit.make(change));
+        edit.publish(changes.len());
+        Ok(())
     }
 }
 
@@ -190,19 +198,4 @@ pub enum Operation<'a> {
     Zero(Option<ServiceKey>),
     /// [`Director::set_marks`].
     SetMarks(Vec<MarkRule>),
-}
-
-impl Operation<'_> {
-    /// The service, and the destination, that it is about.
-    fn about(&self) -> Option<(ServiceKey, Option<Endpoint>)> {
-        match self {
-            Self::AddService(spec) | Self::EditService(spec) => Some((spec.key, None)),
-            Self::DeleteService(key) => Some((*key, None)),
-            Self::AddDestination(key, spec) | Self::EditDestination(key, spec) => {
-                Some((*key, Some(spec.endpoint)))
-            }
-            Self::DeleteDestination(key, endpoint) => Some((*key, Some(*endpoint))),
-            Self::Zero(_) | Self::Flush | Self::SetMarks(_) => None,
-        }
-    }
 }

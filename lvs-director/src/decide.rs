@@ -3,13 +3,14 @@
 
 use crate::calls::Calls;
 use crate::defence::Defence;
+use crate::destination::Destination;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::locals::Cursor;
 use crate::resets::Resets;
 use crate::route::{Routes, Way};
-use crate::rules::{Destination, Rules, Service};
+use crate::rules::{Rules, Service};
 use crate::settings::{Setting, Settings};
 use crate::stats::Drops;
 use crate::tunnelled::Identification;

@@ -154,7 +154,7 @@ fn is_worthless(rules: &Rules, conn: Conn<'_>, now: Tick, lottery: &mut Lottery)
     if conn.kind() == ConnKind::Template {
         let service = rules
             .destination_of(conn.dest())
-            .and_then(|found| rules.service(&found.service));
+            .and_then(|found| rules.service(&found.home.key));
         return match service {
             Some(service) if service.one_packet => lottery.draws(conn, now),
             _ => conn.state() != template::ASSURED,

@@ -8,7 +8,7 @@ use crate::locals::Locals;
 use crate::relief::Relief;
 use crate::rules::Rules;
 use crate::settings::Settings;
-use crate::stats::{Drops, Estimator, Sharded};
+use crate::stats::{Drops, Estimator, Slabs};
 use crate::trash::Trash;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
@@ -82,8 +82,11 @@ pub(crate) struct Control {
     /// Indexes that nobody holds.
     pub(crate) free: Vec<u32>,
     pub(crate) trash: Trash,
+    pub(crate) slabs: Slabs,
     /// Snapshots that were replaced: no worker shall be the last to hold one, and free it.
     retired: Vec<Arc<Rules>>,
+    /// As well, by a snapshot that differs much: freeing it takes long, and no edit waits for that.
+    heavy: Vec<Arc<Rules>>,
     /// What services that are gone had counted, less the last zeroing.
     pub(crate) departed: Counters,
     /// Of the totals.
@@ -91,9 +94,15 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Frees the replaced snapshots that no worker holds any more.
-    pub(crate) fn free_retired(&mut self) {
+    /// Frees the replaced snapshots that no worker holds any more, but for what takes long.
+    fn free_retired(&mut self) {
         self.retired.retain(|rules| Arc::strong_count(rules) > 1);
+    }
+
+    /// Frees all of them.
+    pub(crate) fn free_all_retired(&mut self) {
+        self.free_retired();
+        self.heavy.retain(|rules| Arc::strong_count(rules) > 1);
     }
 }
 
@@ -187,14 +196,15 @@ impl Director {
         })
     }
 
-    /// Makes `rules` what the workers see from their next batch on.
-    pub(crate) fn publish(&self, control: &mut Control, rules: Rules) {
+    /// Makes `rules`, after so many changes, what the workers see from their next batch on.
+    pub(crate) fn publish(&self, control: &mut Control, rules: Rules, changes: usize) {
+        /// About a millisecond of freeing.
+        const MANY: usize = 1000;
         let old = self.rules.swap(Arc::new(rules));
         control.free_retired();
-        control.retired.push(old);
-    }
-
-    pub(crate) fn sharded(&self) -> Sharded {
-        Sharded::new(self.workers)
+        match changes {
+            0..MANY => control.retired.push(old),
+            _ => control.heavy.push(old),
+        }
     }
 }

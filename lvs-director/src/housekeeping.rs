@@ -1,7 +1,9 @@
 //! What is done beside the packets: ending connections, estimating rates, emptying the trash.
 
+use crate::destination::Destination;
 use crate::director::{Director, NO_SWEEP};
-use crate::rules::{Destination, Rules};
+use crate::listing::total_of_service;
+use crate::rules::Rules;
 use crate::settings::Setting;
 use lvs_conn::{Conn, ConnKind};
 use lvs_core::{ForwardMethod, Tick, state};
@@ -71,7 +73,7 @@ impl Director {
                 self.calls.forget(conn.mark());
             }
             if let Some(destination) = destination {
-                destination.templates.fetch_sub(1, Relaxed);
+                destination.ledger.templates.fetch_sub(1, Relaxed);
             }
         } else if let Some(destination) = destination
             && conn.method() != ForwardMethod::Bypass
@@ -84,7 +86,7 @@ impl Director {
     /// Housekeeping of the rules, to be called about once a second.
     pub fn tick(&self, now: Tick) {
         let mut control = self.control.lock();
-        control.free_retired();
+        control.free_all_retired();
         self.clock.store(now.0, Relaxed);
         self.locals.tidy();
         let rules = self.rules.load();
@@ -104,11 +106,11 @@ impl Director {
             return;
         }
         let mut rules = Rules::clone(&rules);
-        for destination in gone {
+        for destination in &gone {
             rules.put_destination(destination.id.index, None);
             control.free.push(destination.id.index);
         }
-        self.publish(&mut control, rules);
+        self.publish(&mut control, rules, gone.len());
     }
 
     /// Takes a sample for the rates, to be called every two seconds (IPVS 7.2).
@@ -120,20 +122,11 @@ impl Director {
         let totals = self.totals();
         self.control.lock().estimator.sample(totals);
         let rules = self.rules.load();
-        for status in self.services() {
-            let Some(service) = rules.service(&status.key) else {
-                continue;
-            };
-            let mut history = service.history.lock();
-            let total = status.counters + history.zero;
-            history.estimator.sample(total);
-            drop(history);
+        for service in rules.services() {
+            let total = total_of_service(&rules, service);
+            service.home.history.lock().estimator.sample(total);
             for destination in rules.destinations_in(service) {
-                destination
-                    .history
-                    .lock()
-                    .estimator
-                    .sample(destination.counters.sum());
+                destination.ledger.sample(destination.counters.sum());
             }
         }
     }

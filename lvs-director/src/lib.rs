@@ -31,11 +31,14 @@
 mod adoption;
 mod begin;
 mod calls;
+mod change;
 mod checks;
 mod control;
 mod cut;
 mod decide;
 mod defence;
+mod destination;
+mod difference;
 mod director;
 mod edit;
 mod error;

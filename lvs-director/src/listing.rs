@@ -2,8 +2,9 @@
 //!
 //! Reading takes the control lock for moments only and never makes a worker wait.
 
+use crate::destination::Destination;
 use crate::director::Director;
-use crate::rules::{Destination, Rules, Service, is_ftp};
+use crate::rules::{Rules, Service, is_ftp};
 use crate::status::{Claims, ConnectionStatus, DestinationStatus, ServiceStatus};
 use core::sync::atomic::Ordering::Relaxed;
 use lvs_conn::{Conn, ConnKind};
@@ -35,7 +36,7 @@ impl Director {
         let departed = self.control.lock().departed;
         let rules = self.rules.load();
         rules.services().fold(departed, |sum, service| {
-            sum + total_of_service(&rules, service) - service.history.lock().zero
+            sum + total_of_service(&rules, service) - service.home.history.lock().zero
         })
     }
 
@@ -155,16 +156,14 @@ impl Director {
 
 /// What a service has counted in all, its zeroing left aside. Never holds two locks at once.
 pub(crate) fn total_of_service(rules: &Rules, service: &Service) -> Counters {
-    let departed = service.history.lock().departed;
+    let departed = service.home.history.lock().departed;
     rules
         .destinations_in(service)
-        .fold(departed, |sum, destination| {
-            sum + destination.counters.sum() - destination.history.lock().birth
-        })
+        .fold(departed, |sum, destination| sum + destination.counted())
 }
 
 fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
-    let counters = total_of_service(rules, service) - service.history.lock().zero;
+    let counters = total_of_service(rules, service) - service.home.history.lock().zero;
     ServiceStatus {
         key: service.key,
         scheduler: service.pool.scheduler_name(),
@@ -176,7 +175,7 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
         tell_client: service.tell_client,
         on_removal: service.on_removal,
         counters,
-        rates: service.history.lock().estimator.rates(),
+        rates: service.home.history.lock().estimator.rates(),
         destinations: rules
             .destinations_in(service)
             .map(|d| status_of_destination(d))
@@ -185,12 +184,12 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
 }
 
 fn status_of_destination(destination: &Destination) -> DestinationStatus {
-    let history = destination.history.lock();
+    let history = destination.ledger.history();
     DestinationStatus {
-        spec: destination.spec,
+        spec: destination.spec.spec(),
         active: destination.backend.active(),
         inactive: destination.backend.inactive(),
-        persistent: destination.templates.load(Relaxed),
+        persistent: destination.ledger.templates.load(Relaxed),
         overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),

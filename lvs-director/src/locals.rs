@@ -6,9 +6,8 @@
 //! 64 thousand. A worker takes a port without a lock; the collector gives it back when the connection
 //! has ended.
 
-use ahash::RandomState;
+use crate::shards::Shards;
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use lvs_conn::LocalPorts;
 use lvs_core::{Addr, Endpoint, LocalAddresses};
 use std::ops::RangeInclusive;
@@ -36,7 +35,24 @@ impl Local {
 }
 
 /// All pairs of local address and server that there are, or that connections still hold.
-type Pairs = HashMap<(Addr, Addr), Arc<LocalPorts>, RandomState>;
+#[derive(Clone, Debug)]
+pub(crate) struct Pairs(Shards<(Addr, Addr), Arc<LocalPorts>>);
+
+impl Pairs {
+    /// A destination's ways to be spoken to.
+    pub(crate) fn towards(&mut self, server: Addr, addresses: &LocalAddresses) -> Arc<[Local]> {
+        let locals = addresses.iter().map(|addr| {
+            let ports = self.ports(addr, server);
+            Local { addr, ports }
+        });
+        locals.collect()
+    }
+
+    fn ports(&mut self, local: Addr, server: Addr) -> Arc<LocalPorts> {
+        let new = || Arc::new(LocalPorts::new(FIRST_PORT));
+        self.0.get_or_insert_with((local, server), new)
+    }
+}
 
 /// The ports of all pairs.
 #[derive(Debug)]
@@ -44,29 +60,19 @@ pub(crate) struct Locals(ArcSwap<Pairs>);
 
 impl Default for Locals {
     fn default() -> Self {
-        Self(ArcSwap::from_pointee(Pairs::default()))
+        Self(ArcSwap::from_pointee(Pairs(Shards::new())))
     }
 }
 
 impl Locals {
-    /// A destination's ways to be spoken to. By the control plane, one at a time.
-    pub(crate) fn towards(&self, server: Addr, addresses: &LocalAddresses) -> Arc<[Local]> {
-        if addresses.is_empty() {
-            return Arc::default();
-        }
-        let mut pairs = Pairs::clone(&self.0.load());
-        let locals = addresses.iter().map(|addr| {
-            let ports = pairs
-                .entry((addr, server))
-                .or_insert_with(|| Arc::new(LocalPorts::new(FIRST_PORT)));
-            Local {
-                addr,
-                ports: Arc::clone(ports),
-            }
-        });
-        let locals = locals.collect();
+    /// All pairs, to be added to. By the control plane, one at a time.
+    pub(crate) fn pairs(&self) -> Pairs {
+        Pairs::clone(&self.0.load())
+    }
+
+    /// These are the pairs from now on.
+    pub(crate) fn publish(&self, pairs: Pairs) {
         self.0.store(Arc::new(pairs));
-        locals
     }
 
     /// Ports that connections have which were made before this director: of local endpoints towards
@@ -74,17 +80,14 @@ impl Locals {
     pub(crate) fn claim(&self, taken: &[(Endpoint, Addr)]) {
         let mut pairs = Pairs::clone(&self.0.load());
         for (local, server) in taken {
-            pairs
-                .entry((local.addr, *server))
-                .or_insert_with(|| Arc::new(LocalPorts::new(FIRST_PORT)))
-                .claim(local.port);
+            pairs.ports(local.addr, *server).claim(local.port);
         }
-        self.0.store(Arc::new(pairs));
+        self.publish(pairs);
     }
 
     /// A connection has ended: its port is free.
     pub(crate) fn give_back(&self, local: Endpoint, server: Addr) {
-        if let Some(ports) = self.0.load().get(&(local.addr, server)) {
+        if let Some(ports) = self.0.load().0.get(&(local.addr, server)) {
             ports.give_back(local.port);
         }
     }
@@ -93,13 +96,16 @@ impl Locals {
     pub(crate) fn tidy(&self) {
         let idle = |ports: &Arc<LocalPorts>| Arc::strong_count(ports) == 1 && ports.taken() == 0;
         let pairs = self.0.load();
-        if !pairs.values().any(idle) {
+        let entries = pairs.0.entries().filter(|(_, ports)| idle(ports));
+        let gone: Vec<_> = entries.map(|(pair, _)| *pair).collect();
+        if gone.is_empty() {
             return;
         }
         let mut left = Pairs::clone(&pairs);
-        // The present map has one of the two references.
-        left.retain(|_, ports| Arc::strong_count(ports) > 2 || ports.taken() > 0);
-        self.0.store(Arc::new(left));
+        for pair in gone {
+            left.0.put(pair, None);
+        }
+        self.publish(left);
     }
 }
 
@@ -147,9 +153,11 @@ mod tests {
         let [one, two, server]: [Addr; 3] =
             ["10.2.0.250", "10.2.0.251", "10.2.0.1"].map(|text| text.parse().unwrap());
         let both = LocalAddresses::new(&[one, two]).unwrap();
-        let towards = locals.towards(server, &both);
+        let mut pairs = locals.pairs();
+        let towards = pairs.towards(server, &both);
         // Another service with the same server shares its ports.
-        let shared = locals.towards(server, &LocalAddresses::new(&[two]).unwrap());
+        let shared = pairs.towards(server, &LocalAddresses::new(&[two]).unwrap());
+        locals.publish(pairs);
         let mut cursor = Cursor::new(0);
         let total = 2 * (65_536 - 1024);
         let taken: HashSet<Endpoint> = (0..total).map(|_| cursor.take(&towards).unwrap()).collect();
@@ -165,13 +173,15 @@ mod tests {
     fn pairs_stay_as_long_as_a_rule_or_a_connection_has_them() {
         let locals = Locals::default();
         let [local, server]: [Addr; 2] = ["10.2.0.250", "10.2.0.1"].map(|t| t.parse().unwrap());
-        let towards = locals.towards(server, &LocalAddresses::new(&[local]).unwrap());
+        let mut pairs = locals.pairs();
+        let towards = pairs.towards(server, &LocalAddresses::new(&[local]).unwrap());
+        locals.publish(pairs);
         let port = Cursor::new(0).take(&towards).unwrap();
         drop(towards);
         locals.tidy();
-        assert_eq!(locals.0.load().len(), 1);
+        assert_eq!(locals.0.load().0.keys().count(), 1);
         locals.give_back(port, server);
         locals.tidy();
-        assert_eq!(locals.0.load().len(), 0);
+        assert_eq!(locals.0.load().0.keys().count(), 0);
     }
 }

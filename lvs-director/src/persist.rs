@@ -6,8 +6,9 @@
 
 use crate::begin::Asked;
 use crate::decide::Decider;
+use crate::destination::Destination;
 use crate::route::Routes;
-use crate::rules::{Destination, FTP, Service};
+use crate::rules::{FTP, Service};
 use crate::settings::Setting;
 use crate::sip;
 use core::sync::atomic::Ordering::Relaxed;
@@ -97,7 +98,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         };
         match self.guard.insert(&new) {
             Ok(Inserted::New(template)) => {
-                destination.templates.fetch_add(1, Relaxed);
+                destination.ledger.templates.fetch_add(1, Relaxed);
                 destination.backend.judge();
                 Ok((destination, template))
             }

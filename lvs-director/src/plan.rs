@@ -1,11 +1,12 @@
-//! Looking ahead: whether a list of operations would succeed, and which list leads from the
-//! running rules to others. Changes nothing.
+//! Looking ahead: whether a list of changes can be made, each upon those before it. Changes nothing;
+//! what it lets pass is made without another question.
 
+use crate::change::Change;
 use crate::checks::{check_address, check_destination, check_service};
-use crate::control::{Operation, Rule};
-use crate::error::{ReplaceError, RuleError};
+use crate::error::RuleError;
 use crate::marks::Marks;
-use crate::rules::Rules;
+use crate::rules::{Rules, Service};
+use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
 use lvs_core::{
     Addr, DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, ServiceKey, ServiceSpec,
@@ -14,79 +15,229 @@ use lvs_core::{
 /// The keys of services, the endpoints of their destinations, and what FULLNAT needs to know.
 struct Outline<'a> {
     rules: &'a Rules,
-    /// Services that the operations touched: `None` once deleted.
-    touched: HashMap<ServiceKey, Option<Known>, ahash::RandomState>,
-    /// Addresses of services, and local addresses, that the operations bring.
-    vips: HashSet<Addr>,
-    locals: HashSet<Addr>,
+    /// Whether the running services are gone.
+    flushed: bool,
+    /// Services that the changes touched: `None` once deleted.
+    touched: HashMap<ServiceKey, Option<Known<'a>>, RandomState>,
+    /// The one that the last change was about, which the next one likely is about too.
+    last: Option<(ServiceKey, Option<Known<'a>>)>,
+    /// Addresses of services, and local addresses, that the changes bring.
+    vips: HashSet<Addr, RandomState>,
+    locals: HashSet<Addr, RandomState>,
 }
 
 /// What matters of a service.
-#[derive(Default)]
-struct Known {
-    endpoints: HashSet<Endpoint>,
-    /// Those by FULLNAT that have no local address of their own.
-    needy: HashSet<Endpoint>,
+struct Known<'a> {
+    /// As it runs, if it does.
+    running: Option<(&'a Rules, &'a Service)>,
+    /// Destinations that the changes touched, and whether each depends on the service's local
+    /// addresses; `None` once deleted.
+    touched: Vec<(Endpoint, Option<Needy>)>,
+    /// Once they are many: all destinations.
+    all: Option<HashMap<Endpoint, Needy, RandomState>>,
+    count: usize,
+    /// How many its scheduler has room for.
+    room: usize,
     has_locals: bool,
 }
 
-impl Known {
-    fn put(&mut self, spec: &DestinationSpec) -> bool {
-        match spec.method == ForwardMethod::FullNat && spec.local.is_empty() {
-            true => self.needy.insert(spec.endpoint),
-            false => self.needy.remove(&spec.endpoint),
-        };
-        self.endpoints.insert(spec.endpoint)
-    }
+/// Whether a destination is one by FULLNAT without a local address of its own.
+type Needy = bool;
 
-    fn check(&self, key: &ServiceKey) -> Result<(), RuleError> {
-        match self.needy.iter().next() {
-            Some(endpoint) if !self.has_locals => Err(RuleError::NoLocalAddress(*key, *endpoint)),
-            _ => Ok(()),
+fn is_needy(method: ForwardMethod, local: &LocalAddresses) -> Needy {
+    method == ForwardMethod::FullNat && local.is_empty()
+}
+
+impl<'a> Known<'a> {
+    fn new(spec: &ServiceSpec<'_>) -> Self {
+        Self {
+            running: None,
+            touched: Vec::new(),
+            all: None,
+            count: 0,
+            room: room(spec.scheduler),
+            has_locals: !spec.local.is_empty(),
         }
     }
+
+    fn running(rules: &'a Rules, service: &'a Service) -> Self {
+        Self {
+            running: Some((rules, service)),
+            touched: Vec::new(),
+            all: None,
+            count: service.pool.backends().len(),
+            room: service.pool.capacity(),
+            has_locals: !service.local.is_empty(),
+        }
+    }
+
+    /// The destination at an endpoint, if there is one.
+    fn get(&self, endpoint: Endpoint) -> Option<Needy> {
+        if let Some(all) = &self.all {
+            return all.get(&endpoint).copied();
+        }
+        let mut touched = self.touched.iter();
+        if let Some((_, now)) = touched.find(|(known, _)| *known == endpoint) {
+            return *now;
+        }
+        let (rules, service) = self.running?;
+        let mut backends = service.pool.backends().iter();
+        let found = backends.find(|backend| backend.endpoint() == endpoint)?;
+        let terms = &rules.destination(found.id())?.spec;
+        Some(is_needy(terms.method, terms.local()))
+    }
+
+    /// Puts a destination at an endpoint, or takes it away.
+    fn put(&mut self, endpoint: Endpoint, now: Option<Needy>) {
+        /// Up to this many are looked through.
+        const FEW: usize = 32;
+        if let Some(all) = &mut self.all {
+            match now {
+                Some(needy) => all.insert(endpoint, needy),
+                None => all.remove(&endpoint),
+            };
+            return;
+        }
+        let mut touched = self.touched.iter_mut();
+        match touched.find(|(known, _)| *known == endpoint) {
+            Some((_, known)) => *known = now,
+            None => self.touched.push((endpoint, now)),
+        }
+        if self.touched.len() > FEW {
+            self.all = Some(self.destinations().collect());
+        }
+    }
+
+    /// All destinations as they are by now.
+    fn destinations(&self) -> impl Iterator<Item = (Endpoint, Needy)> {
+        let running = self.running.filter(|_| self.all.is_none());
+        let running = running.into_iter().flat_map(|(rules, service)| {
+            let all = rules.destinations_in(service);
+            all.map(|found| {
+                let terms = &found.spec;
+                (terms.endpoint, is_needy(terms.method, terms.local()))
+            })
+        });
+        let untouched = running.filter(|(endpoint, _)| {
+            let mut touched = self.touched.iter();
+            !touched.any(|(known, _)| known == endpoint)
+        });
+        let touched = self.touched.iter().filter(|_| self.all.is_none());
+        let touched = touched.filter_map(|&(endpoint, now)| Some((endpoint, now?)));
+        let all = self.all.iter().flatten();
+        all.map(|(endpoint, needy)| (*endpoint, *needy))
+            .chain(untouched)
+            .chain(touched)
+    }
+
+    fn add(&mut self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+        let endpoint = check_destination(key, spec)?;
+        if self.get(endpoint).is_some() {
+            return Err(RuleError::DestinationExists(*key, endpoint));
+        }
+        check_address(spec)?;
+        self.check_needs(key, spec, endpoint)?;
+        if self.count >= self.room {
+            return Err(TOO_MANY);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn edit(&mut self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+        let endpoint = check_destination(key, spec)?;
+        if self.get(endpoint).is_none() {
+            return Err(RuleError::NoSuchDestination(*key, endpoint));
+        }
+        self.check_needs(key, spec, endpoint)
+    }
+
+    fn check_needs(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
+        let needy = is_needy(spec.method, &spec.local);
+        if needy && !self.has_locals {
+            return Err(RuleError::NoLocalAddress(*key, endpoint));
+        }
+        self.put(endpoint, Some(needy));
+        Ok(())
+    }
+
+    fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        check_service(spec)?;
+        self.has_locals = !spec.local.is_empty();
+        if !self.has_locals
+            && let Some((endpoint, _)) = self.destinations().find(|(_, needy)| *needy)
+        {
+            return Err(RuleError::NoLocalAddress(spec.key, endpoint));
+        }
+        self.room = room(spec.scheduler);
+        if self.count > self.room {
+            return Err(TOO_MANY);
+        }
+        Ok(())
+    }
+}
+
+const BOTH: &str = "is a service's address too; give FULLNAT one of its own";
+
+const TOO_MANY: RuleError = RuleError::Invalid(
+    "the service has more destinations than its scheduler's table has slots (`mh`, `mhbl`: 4093); \
+     take fewer, or another scheduler",
+);
+
+fn room(scheduler: &str) -> usize {
+    lvs_sched::capacity(scheduler).unwrap_or(usize::MAX)
 }
 
 impl<'a> Outline<'a> {
     fn new(rules: &'a Rules) -> Self {
         Self {
             rules,
+            flushed: false,
             touched: HashMap::default(),
-            vips: HashSet::new(),
-            locals: HashSet::new(),
+            last: None,
+            vips: HashSet::default(),
+            locals: HashSet::default(),
         }
     }
 
-    fn service(&mut self, key: &ServiceKey) -> &mut Option<Known> {
-        let rules = self.rules;
-        self.touched.entry(*key).or_insert_with(|| {
-            let service = rules.service(key)?;
-            let mut known = Known {
-                has_locals: !service.local.is_empty(),
-                ..Known::default()
-            };
-            for found in rules.destinations_in(service) {
-                known.put(&found.spec);
+    fn service(&mut self, key: &ServiceKey) -> &mut Option<Known<'a>> {
+        let last = match self.last.take() {
+            Some(last) if last.0 == *key => last.1,
+            last => {
+                self.touched.extend(last);
+                let known = self.touched.remove(key);
+                known.unwrap_or_else(|| {
+                    let running = self.rules.service(key).filter(|_| !self.flushed)?;
+                    Some(Known::running(self.rules, running))
+                })
             }
-            Some(known)
-        })
+        };
+        &mut self.last.insert((*key, last)).1
     }
 
-    fn existing(&mut self, key: &ServiceKey) -> Result<&mut Known, RuleError> {
+    fn existing(&mut self, key: &ServiceKey) -> Result<&mut Known<'a>, RuleError> {
         self.service(key)
             .as_mut()
             .ok_or(RuleError::NoSuchService(*key))
     }
 
     /// An address is a service's or a local one, never both: its packets could not be told apart.
-    fn check_apart(&mut self, key: &ServiceKey, locals: &LocalAddresses) -> Result<(), RuleError> {
-        const BOTH: &str = "is a service's address too; give FULLNAT one of its own";
-        if let ServiceKey::Endpoint { vip, .. } = key {
+    fn check_apart(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+        if let ServiceKey::Endpoint { vip, .. } = spec.key {
             if self.rules.is_local(vip.addr) || self.locals.contains(&vip.addr) {
-                return Err(RuleError::LocalAddress(*key, vip.addr, BOTH));
+                return Err(RuleError::LocalAddress(spec.key, vip.addr, BOTH));
             }
             self.vips.insert(vip.addr);
         }
+        self.check_locals(&spec.key, &spec.local)
+    }
+
+    fn check_locals(&mut self, key: &ServiceKey, locals: &LocalAddresses) -> Result<(), RuleError> {
         for addr in locals.iter() {
             if self.rules.has_service_at(addr) || self.vips.contains(&addr) {
                 return Err(RuleError::LocalAddress(*key, addr, BOTH));
@@ -96,166 +247,60 @@ impl<'a> Outline<'a> {
         Ok(())
     }
 
-    fn perform(&mut self, operation: &Operation<'_>) -> Result<(), RuleError> {
-        match operation {
-            Operation::AddService(spec) => {
+    fn perform(&mut self, change: &Change<'_>) -> Result<(), RuleError> {
+        match *change {
+            Change::AddService(spec) => {
                 let service = self.service(&spec.key);
                 if service.is_some() {
                     return Err(RuleError::ServiceExists(spec.key));
                 }
                 check_service(spec)?;
-                *service = Some(Known {
-                    has_locals: !spec.local.is_empty(),
-                    ..Known::default()
-                });
-                self.check_apart(&spec.key, &spec.local)?;
+                *service = Some(Known::new(spec));
+                self.check_apart(spec)?;
             }
-            Operation::EditService(spec) => {
-                let known = self.existing(&spec.key)?;
-                check_service(spec)?;
-                known.has_locals = !spec.local.is_empty();
-                known.check(&spec.key)?;
-                self.check_apart(&spec.key, &spec.local)?;
+            Change::EditService(spec) => {
+                self.existing(&spec.key)?.edit_service(spec)?;
+                self.check_apart(spec)?;
             }
-            Operation::DeleteService(key) => {
+            Change::DeleteService(key) => {
                 self.existing(key)?;
                 *self.service(key) = None;
             }
-            Operation::AddDestination(key, spec) => {
+            Change::AddDestination(key, spec) => {
+                self.existing(key)?.add(key, spec)?;
+                self.check_locals(key, &spec.local)?;
+            }
+            Change::EditDestination(key, spec) => {
+                self.existing(key)?.edit(key, spec)?;
+                self.check_locals(key, &spec.local)?;
+            }
+            Change::DeleteDestination(key, endpoint) => {
                 let known = self.existing(key)?;
-                let spec = check_destination(key, spec)?;
-                if !known.put(&spec) {
-                    return Err(RuleError::DestinationExists(*key, spec.endpoint));
+                if known.get(endpoint).is_none() {
+                    return Err(RuleError::NoSuchDestination(*key, endpoint));
                 }
-                check_address(&spec)?;
-                known.check(key)?;
-                self.check_apart(key, &spec.local)?;
+                known.put(endpoint, None);
+                known.count = known.count.saturating_sub(1);
             }
-            Operation::EditDestination(key, spec) => {
-                let known = self.existing(key)?;
-                let spec = check_destination(key, spec)?;
-                if known.put(&spec) {
-                    return Err(RuleError::NoSuchDestination(*key, spec.endpoint));
-                }
-                known.check(key)?;
-                self.check_apart(key, &spec.local)?;
-            }
-            Operation::Zero(None) => {}
-            Operation::SetMarks(rules) => {
-                Marks::new(rules)?;
-            }
-            Operation::Zero(Some(key)) => {
+            Change::Zero(None) => {}
+            Change::Zero(Some(key)) => {
                 self.existing(key)?;
             }
-            Operation::Flush => {
-                self.touched
-                    .values_mut()
-                    .for_each(|service| *service = None);
-                self.touched
-                    .extend(self.rules.services().map(|service| (service.key, None)));
+            Change::SetMarks(rules) => {
+                Marks::new(rules)?;
             }
-            Operation::DeleteDestination(key, endpoint) => {
-                let known = self.existing(key)?;
-                known.needy.remove(endpoint);
-                if !known.endpoints.remove(endpoint) {
-                    return Err(RuleError::NoSuchDestination(*key, *endpoint));
-                }
+            Change::Flush => {
+                (self.flushed, self.last) = (true, None);
+                self.touched.clear();
             }
         }
         Ok(())
     }
 }
 
-/// The first operation that would be refused.
-pub(crate) fn check(rules: &Rules, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
+/// The first change that would be refused.
+pub(crate) fn check(rules: &Rules, changes: &[Change<'_>]) -> Result<(), (usize, RuleError)> {
     let mut outline = Outline::new(rules);
-    operations
-        .iter()
-        .enumerate()
-        .try_for_each(|(place, operation)| {
-            outline.perform(operation).map_err(|error| (place, error))
-        })
-}
-
-/// The operations that make `wanted` of the running rules, leaving alone what is the same in both.
-pub(crate) fn difference<'a>(
-    rules: &Rules,
-    wanted: &[Rule<'a>],
-) -> Result<Vec<Operation<'a>>, ReplaceError> {
-    let mut operations = Vec::new();
-    let mut keys: HashSet<ServiceKey, ahash::RandomState> = HashSet::default();
-    for rule in wanted {
-        if !keys.insert(rule.service.key) {
-            let service = rule.service.key;
-            return Err(ReplaceError {
-                service,
-                destination: None,
-                error: Box::new(RuleError::ServiceExists(service)),
-            });
-        }
-    }
-    let gone = rules
-        .services()
-        .filter(|service| !keys.contains(&service.key));
-    operations.extend(gone.map(|service| Operation::DeleteService(service.key)));
-    for rule in wanted {
-        difference_of_service(rules, rule, &mut operations)?;
-    }
-    Ok(operations)
-}
-
-fn difference_of_service<'a>(
-    rules: &Rules,
-    rule: &Rule<'a>,
-    operations: &mut Vec<Operation<'a>>,
-) -> Result<(), ReplaceError> {
-    let key = rule.service.key;
-    let Some(service) = rules.service(&key) else {
-        operations.push(Operation::AddService(rule.service));
-        operations.extend(
-            rule.destinations
-                .iter()
-                .map(|spec| Operation::AddDestination(key, *spec)),
-        );
-        return Ok(());
-    };
-    let running = ServiceSpec {
-        key,
-        scheduler: service.pool.scheduler_name(),
-        flags: service.flags(),
-        persistence: service.persistence,
-        one_packet: service.one_packet,
-        engine: service.engine,
-        local: service.local,
-        tell_client: service.tell_client,
-        on_removal: service.on_removal,
-    };
-    if running != rule.service {
-        operations.push(Operation::EditService(rule.service));
-    }
-    let mut endpoints = HashSet::new();
-    for spec in &rule.destinations {
-        let refused = |error| ReplaceError {
-            service: key,
-            destination: Some(spec.endpoint),
-            error: Box::new(error),
-        };
-        let spec = check_destination(&key, spec).map_err(refused)?;
-        if !endpoints.insert(spec.endpoint) {
-            return Err(refused(RuleError::DestinationExists(key, spec.endpoint)));
-        }
-        match rules.destination_at(service, spec.endpoint) {
-            None => operations.push(Operation::AddDestination(key, spec)),
-            Some(running) if running.spec != spec => {
-                operations.push(Operation::EditDestination(key, spec));
-            }
-            Some(_) => {}
-        }
-    }
-    let gone = rules
-        .destinations_in(service)
-        .map(|destination| destination.spec.endpoint)
-        .filter(|endpoint| !endpoints.contains(endpoint));
-    operations.extend(gone.map(|endpoint| Operation::DeleteDestination(key, endpoint)));
-    Ok(())
+    let mut changes = changes.iter().enumerate();
+    changes.try_for_each(|(place, change)| outline.perform(change).map_err(|error| (place, error)))
 }

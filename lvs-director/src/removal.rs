@@ -5,9 +5,9 @@
 //! reset, or is scheduled again. Never a search, and never a packet lost that could still be served.
 
 use crate::decide::{Decider, begins};
+use crate::destination::Destination;
 use crate::resets::{Position, Reset};
 use crate::route::{Routes, Way};
-use crate::rules::Destination;
 use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, Direction};

@@ -3,22 +3,17 @@
 //! The control plane clones the snapshot, edits the clone and publishes it; cloning shares all that
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
+use crate::destination::{Destination, Home};
 use crate::helper::Helpers;
-use crate::locals::Local;
 use crate::marks::Marks;
-use crate::path_mtu::PathMtu;
-use crate::removal::Leaving;
 use crate::shards::Shards;
-use crate::stats::{Estimator, Sharded};
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Addr, Counters, DestinationSpec, Endpoint, Engine, Family, ForwardMethod, LocalAddresses,
-    OnRemoval, Persistence, Protocol, SchedFlags, ServiceKey,
+    Addr, Endpoint, Engine, Family, ForwardMethod, LocalAddresses, OnRemoval, Persistence,
+    Protocol, SchedFlags, ServiceKey,
 };
-use lvs_sched::{Backend, Pool};
-use parking_lot::Mutex;
+use lvs_sched::Pool;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 /// Destinations are held in shared chunks of this many.
 const CHUNK: usize = 256;
@@ -29,67 +24,6 @@ type Chunk = [Option<Arc<Destination>>; CHUNK];
 impl Kinds {
     const fn any(self) -> bool {
         self.all_ports > 0 || self.ftp > 0 || self.marks > 0
-    }
-}
-
-/// A destination as the workers see it. An edit makes a new one around the same shared parts.
-#[derive(Debug, Clone)]
-pub(crate) struct Destination {
-    pub(crate) id: DestinationId,
-    pub(crate) service: ServiceKey,
-    pub(crate) spec: DestinationSpec,
-    /// Its load and weight, shared with the scheduler.
-    pub(crate) backend: Arc<Backend>,
-    pub(crate) counters: Sharded,
-    /// FULLNAT's ways to speak to it.
-    pub(crate) locals: Arc<[Local]>,
-    /// It is on its way out, and its connections with it.
-    pub(crate) leaving: Option<Leaving>,
-    /// Persistence templates that name it.
-    pub(crate) templates: Arc<AtomicU32>,
-    pub(crate) history: Arc<Mutex<History>>,
-    /// What is known of the way to it, behind a tunnel.
-    pub(crate) path_mtu: Arc<PathMtu>,
-    /// The history of the service object that it was added to.
-    pub(crate) service_history: Arc<Mutex<ServiceHistory>>,
-}
-
-impl Destination {
-    /// A local endpoint was taken in vain.
-    pub(crate) fn give_back(&self, local: Endpoint) {
-        let mut locals = self.locals.iter();
-        if let Some(found) = locals.find(|found| found.addr == local.addr) {
-            found.give_back(local.port);
-        }
-    }
-
-    /// The endpoints from which replies come that have to be rewritten; port 0: from all.
-    fn rewritten_servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
-        const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-        let endpoint = self.spec.endpoint;
-        let (protocol, port) = match self.service {
-            // The data connections of FTP have ports of their own.
-            ServiceKey::Endpoint { protocol, vip } if is_ftp(protocol, vip) => (Some(protocol), 0),
-            // A service of all ports keeps them.
-            ServiceKey::Endpoint { protocol, vip } if endpoint.port == 0 || vip.port == 0 => {
-                (Some(protocol), vip.port)
-            }
-            ServiceKey::Endpoint { protocol, .. } => (Some(protocol), endpoint.port),
-            // So does a mark's, if it is persistent, which may change.
-            ServiceKey::FwMark { .. } => (None, 0),
-        };
-        let rewritten = self.spec.method.rewrites_replies();
-        ALL.into_iter()
-            .filter(move |found| rewritten && protocol.is_none_or(|only| only == *found))
-            .map(move |found| (found, Endpoint { port, ..endpoint }))
-    }
-
-    /// The same with the port that the destination was given, if any (IPVS 0.3).
-    fn real_servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
-        let endpoint = self.spec.endpoint;
-        self.rewritten_servers()
-            .filter(move |_| endpoint.port != 0)
-            .map(move |(protocol, _)| (protocol, endpoint))
     }
 }
 
@@ -105,16 +39,6 @@ pub(crate) const FTP_DATA: u16 = 20;
 /// Passive data connections go to ports from here on (the kernel's `ip_unprivileged_port_start`).
 const UNPRIVILEGED: u16 = 1024;
 
-/// What the control plane remembers of an object's counters.
-#[derive(Debug, Default)]
-pub(crate) struct History {
-    /// The counters at the moment from which the service counts them.
-    pub(crate) birth: Counters,
-    /// The counters at the last zeroing.
-    pub(crate) zero: Counters,
-    pub(crate) estimator: Estimator,
-}
-
 /// A virtual service with its scheduler. A value: edited by cloning.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
@@ -128,16 +52,7 @@ pub(crate) struct Service {
     /// The destinations as the scheduler sees them, newest first; `Backend::id` is the index of
     /// the destination.
     pub(crate) pool: Pool,
-    pub(crate) history: Arc<Mutex<ServiceHistory>>,
-}
-
-/// What the control plane remembers of a service's counters.
-#[derive(Debug, Default)]
-pub(crate) struct ServiceHistory {
-    /// What destinations that are gone had counted.
-    pub(crate) departed: Counters,
-    pub(crate) zero: Counters,
-    pub(crate) estimator: Estimator,
+    pub(crate) home: Arc<Home>,
 }
 
 impl Service {
@@ -156,6 +71,27 @@ impl Service {
     }
 }
 
+/// How many destinations have an endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+struct Server {
+    /// Those whose packets are kept from the host.
+    kept: u32,
+    /// Those that were given this very endpoint.
+    real: u32,
+}
+
+impl Server {
+    /// With some more or some less; `None`: nobody is left.
+    fn plus(self, kept: u32, real: u32, added: bool) -> Option<Self> {
+        let sum = |before: u32, more| match added {
+            true => before + more,
+            false => before.saturating_sub(more),
+        };
+        let (kept, real) = (sum(self.kept, kept), sum(self.real, real));
+        (kept != 0 || real != 0).then_some(Self { kept, real })
+    }
+}
+
 /// The snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -165,10 +101,8 @@ pub(crate) struct Rules {
     vips: Shards<Addr, u32>,
     /// Local addresses of FULLNAT, with the number of destinations that each is for.
     locals: Shards<Addr, u32>,
-    /// Servers whose packets are kept from the host, with the number of destinations at each.
-    servers: Shards<(Protocol, Endpoint), u32>,
-    /// The endpoints of the destinations that translate, with the number of destinations at each.
-    real: Shards<(Protocol, Endpoint), u32>,
+    /// The endpoints of servers whose replies are rewritten.
+    servers: Shards<(Protocol, Endpoint), Server>,
     /// Who looks into connections.
     pub(crate) helpers: Arc<Helpers>,
     /// What gives packets their marks.
@@ -196,7 +130,6 @@ impl Rules {
             vips: Shards::new(),
             locals: Shards::new(),
             servers: Shards::new(),
-            real: Shards::new(),
             helpers: Arc::default(),
             marks: Arc::default(),
             tunnels: Shards::new(),
@@ -278,17 +211,22 @@ impl Rules {
     #[inline]
     pub(crate) fn is_server(&self, protocol: Protocol, server: Endpoint) -> bool {
         let any_port = Endpoint { port: 0, ..server };
-        self.servers.contains_key(&(protocol, server))
-            || (self.kinds.any() && self.servers.contains_key(&(protocol, any_port)))
+        let kept = |endpoint| {
+            let found = self.servers.get(&(protocol, endpoint));
+            found.is_some_and(|found| found.kept > 0)
+        };
+        kept(server) || (self.kinds.any() && kept(any_port))
     }
 
     /// Whether a packet of this endpoint comes from a destination that translates (IPVS 4.3).
     pub(crate) fn is_real_server(&self, protocol: Protocol, server: Endpoint) -> bool {
-        self.real.contains_key(&(protocol, server))
+        let found = self.servers.get(&(protocol, server));
+        found.is_some_and(|found| found.real > 0)
     }
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = (Protocol, Endpoint)> {
-        self.servers.keys().copied()
+        let servers = self.servers.entries().filter(|(_, found)| found.kept > 0);
+        servers.map(|(server, _)| *server)
     }
 
     /// Whether there are tunnels at all.
@@ -338,15 +276,6 @@ impl Rules {
             .backends()
             .iter()
             .filter_map(|backend| self.destination(backend.id()))
-    }
-
-    pub(crate) fn destination_at<'a>(
-        &'a self,
-        service: &'a Service,
-        endpoint: Endpoint,
-    ) -> Option<&'a Arc<Destination>> {
-        self.destinations_in(service)
-            .find(|destination| destination.spec.endpoint == endpoint)
     }
 
     /// Adds a service or replaces the one of the same key.
@@ -447,11 +376,17 @@ impl Rules {
         let Some(destination) = destination else {
             return;
         };
-        for server in destination.rewritten_servers() {
-            self.servers.count(server, added);
-        }
-        for server in destination.real_servers() {
-            self.real.count(server, added);
+        let mut real = destination.real_servers();
+        for kept in destination.rewritten_servers() {
+            let real = real.next();
+            // Mostly one and the same.
+            let both = u32::from(real == Some(kept));
+            self.servers
+                .change(kept, |there| there.unwrap_or_default().plus(1, both, added));
+            if let Some(real) = real.filter(|_| both == 0) {
+                self.servers
+                    .change(real, |there| there.unwrap_or_default().plus(0, 1, added));
+            }
         }
     }
 }
@@ -460,5 +395,5 @@ impl Rules {
 fn place(destination: Option<&Destination>) -> Option<(u32, ServiceKey, Endpoint, ForwardMethod)> {
     let found = destination?;
     let spec = &found.spec;
-    Some((found.id.index, found.service, spec.endpoint, spec.method))
+    Some((found.id.index, found.home.key, spec.endpoint, spec.method))
 }

@@ -66,11 +66,25 @@ impl<K: Eq + Hash + Clone, V: Clone> Shards<K, V> {
             .map(|(key, _)| key)
     }
 
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &(K, V)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.shards
             .iter()
             .flat_map(|shard| shard.iter())
             .map(|(_, value)| value)
+    }
+
+    /// The value of a key, which has this one if it has none yet.
+    pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> V {
+        if let Some(value) = self.get(&key) {
+            return value.clone();
+        }
+        let value = make();
+        self.put(key, Some(value.clone()));
+        value
     }
 
     /// Gives a key this value, or none; answers the one that it had.

@@ -65,25 +65,58 @@ impl Shard {
     }
 }
 
-/// The counters of one object, a shard a worker; a clone is the same counters.
+/// The counters of one object, a shard a worker; a clone is the same counters. A slab holds those of
+/// some objects.
 #[derive(Debug, Clone)]
-pub(crate) struct Sharded(Arc<[Shard]>);
+pub(crate) struct Sharded {
+    slab: Arc<[Shard]>,
+    first: u32,
+    workers: u32,
+}
 
 impl Sharded {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Shard::default()).collect())
-    }
-
-    /// The shard of a worker; `None` for a number that no worker has.
+    /// The shard of a worker, whose number is one of those that there are.
     #[inline]
     pub(crate) fn of(&self, worker: usize) -> Option<&Shard> {
-        self.0.get(worker)
+        self.slab.get(self.first as usize + worker)
     }
 
     pub(crate) fn sum(&self) -> Counters {
-        self.0
-            .iter()
+        let rest = self.slab.get(self.first as usize..).unwrap_or_default();
+        rest.iter()
+            .take(self.workers as usize)
             .fold(Counters::default(), |sum, shard| sum + shard.read())
+    }
+}
+
+/// Makes counters, all zero.
+#[derive(Debug, Default)]
+pub(crate) struct Slabs {
+    /// The newest slab, and how much of it is given away.
+    slab: Arc<[Shard]>,
+    used: u32,
+}
+
+impl Slabs {
+    /// About how many shards a slab has: a page.
+    const SHARDS: u32 = 64;
+
+    /// Counters for so many workers; the same number each time.
+    pub(crate) fn give(&mut self, workers: usize) -> Sharded {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        if self.used.saturating_add(workers) as usize > self.slab.len() {
+            let objects = Self::SHARDS.checked_div(workers).unwrap_or(1).max(1);
+            let shards = 0..objects.saturating_mul(workers);
+            self.slab = shards.map(|_| Shard::default()).collect();
+            self.used = 0;
+        }
+        let first = self.used;
+        self.used += workers;
+        Sharded {
+            slab: Arc::clone(&self.slab),
+            first,
+            workers,
+        }
     }
 }
 
@@ -189,7 +222,9 @@ mod tests {
 
     #[test]
     fn shards_sum() {
-        let sharded = Sharded::new(2);
+        let mut slabs = Slabs::default();
+        let (sharded, others) = (slabs.give(2), slabs.give(2));
+        others.of(0).unwrap().packet_in(100);
         sharded.of(0).unwrap().packet_in(100);
         sharded.of(1).unwrap().packet_in(50);
         sharded.of(1).unwrap().packet_out(7);
@@ -199,6 +234,17 @@ mod tests {
             (sum.conns, sum.in_packets, sum.in_bytes, sum.out_bytes),
             (1, 2, 150, 7)
         );
-        assert!(sharded.of(2).is_none());
+    }
+
+    #[test]
+    fn each_has_counters_of_its_own() {
+        let mut slabs = Slabs::default();
+        let all: Vec<Sharded> = (0..200).map(|_| slabs.give(3)).collect();
+        for (n, sharded) in (0..).zip(&all) {
+            sharded.of(2).unwrap().packet_in(n);
+        }
+        for (n, sharded) in (0..).zip(&all) {
+            assert_eq!(sharded.sum().in_bytes, n);
+        }
     }
 }

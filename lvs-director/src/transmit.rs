@@ -2,8 +2,8 @@
 
 use crate::cut::Cut;
 use crate::decide::Decider;
+use crate::destination::Destination;
 use crate::route::{Route, Routes, Way};
-use crate::rules::Destination;
 use crate::settings::Setting;
 use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
@@ -114,7 +114,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         let overhead =
             tunnel::overhead(kind, server.family()) + tunnel::remote_overhead(frame, packet, kind);
         let route = &Route {
-            mtu: destination.path_mtu.limit(route.mtu, self.now),
+            mtu: destination.ledger.path_mtu.limit(route.mtu, self.now),
             ..*route
         };
         let mtu = route

@@ -3,7 +3,7 @@
 //! They keep their number, their backend and their counts, so that their connections end in order,
 //! and so that the same destination added again goes on where it was.
 
-use crate::rules::Destination;
+use crate::destination::Destination;
 use ahash::RandomState;
 use core::sync::atomic::Ordering::Relaxed;
 use hashbrown::HashMap;
@@ -13,9 +13,17 @@ use std::sync::Arc;
 /// How long a destination without connections stays, in seconds.
 const KEPT: u32 = 120;
 
-/// The deleted destinations.
+/// The deleted destinations, by their service.
 #[derive(Debug, Default)]
-pub(crate) struct Trash(HashMap<(ServiceKey, Endpoint), Trashed, RandomState>);
+pub(crate) struct Trash(HashMap<ServiceKey, Bin, RandomState>);
+
+/// Those of one service. One of a kind: adding a destination takes it back first.
+#[derive(Debug, Default)]
+struct Bin {
+    trashed: Vec<Trashed>,
+    /// Where each stands, once many were looked for; built anew after others have come or gone.
+    places: Option<HashMap<Endpoint, usize, RandomState>>,
+}
 
 #[derive(Debug)]
 struct Trashed {
@@ -24,15 +32,59 @@ struct Trashed {
     idle_since: Option<Tick>,
 }
 
-impl Trash {
-    pub(crate) fn push(&mut self, destination: Arc<Destination>) {
-        // One of a kind: adding a destination takes it back first.
-        let key = (destination.service, destination.spec.endpoint);
-        let trashed = Trashed {
+impl Trashed {
+    fn endpoint(&self) -> Endpoint {
+        self.destination.spec.endpoint
+    }
+
+    /// Whether it stays, at this moment.
+    fn is_kept(&mut self, now: Tick) -> bool {
+        let backend = &self.destination.backend;
+        let templates = self.destination.ledger.templates.load(Relaxed);
+        if backend.active() != 0 || backend.inactive() != 0 || templates != 0 {
+            self.idle_since = None;
+            return true;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        now.since(since) < Tick::seconds(KEPT)
+    }
+}
+
+impl Bin {
+    fn push(&mut self, destination: Arc<Destination>) {
+        self.places = None;
+        self.trashed.push(Trashed {
             destination,
             idle_since: None,
+        });
+    }
+
+    fn take(&mut self, endpoint: Endpoint) -> Option<Arc<Destination>> {
+        /// Up to this many are looked through.
+        const FEW: usize = 16;
+        let trashed = &self.trashed;
+        let place = if trashed.len() > FEW {
+            let endpoints = trashed.iter().map(Trashed::endpoint);
+            let places = self
+                .places
+                .get_or_insert_with(|| endpoints.zip(0..).collect());
+            places.remove(&endpoint)?
+        } else {
+            self.places = None;
+            trashed.iter().position(|one| one.endpoint() == endpoint)?
         };
-        self.0.insert(key, trashed);
+        let taken = self.trashed.swap_remove(place);
+        if let (Some(places), Some(moved)) = (&mut self.places, self.trashed.get(place)) {
+            places.insert(moved.endpoint(), place);
+        }
+        Some(taken.destination)
+    }
+}
+
+impl Trash {
+    pub(crate) fn push(&mut self, destination: Arc<Destination>) {
+        let bin = self.0.entry(destination.home.key).or_default();
+        bin.push(destination);
     }
 
     /// Takes back the destination that was deleted from the same service at the same endpoint.
@@ -41,26 +93,25 @@ impl Trash {
         service: &ServiceKey,
         endpoint: Endpoint,
     ) -> Option<Arc<Destination>> {
-        let trashed = self.0.remove(&(*service, endpoint))?;
-        Some(trashed.destination)
+        self.0.get_mut(service)?.take(endpoint)
     }
 
     /// Takes out those that no connection has held for two minutes.
     pub(crate) fn empty(&mut self, now: Tick) -> Vec<Arc<Destination>> {
         let mut gone = Vec::new();
-        self.0.retain(|_, trashed| {
-            let backend = &trashed.destination.backend;
-            let templates = trashed.destination.templates.load(Relaxed);
-            if backend.active() != 0 || backend.inactive() != 0 || templates != 0 {
-                trashed.idle_since = None;
-                return true;
+        self.0.retain(|_, bin| {
+            let before = bin.trashed.len();
+            bin.trashed.retain_mut(|trashed| {
+                let keep = trashed.is_kept(now);
+                if !keep {
+                    gone.push(Arc::clone(&trashed.destination));
+                }
+                keep
+            });
+            if bin.trashed.len() != before {
+                bin.places = None;
             }
-            let since = *trashed.idle_since.get_or_insert(now);
-            let keep = now.since(since) < Tick::seconds(KEPT);
-            if !keep {
-                gone.push(Arc::clone(&trashed.destination));
-            }
-            keep
+            !bin.trashed.is_empty()
         });
         gone
     }

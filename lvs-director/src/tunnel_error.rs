@@ -6,8 +6,8 @@
 //! makes nothing, and of IPv6 inside it tells nobody.
 
 use crate::decide::Decider;
+use crate::destination::Destination;
 use crate::route::{Routes, Way};
-use crate::rules::Destination;
 use crate::verdict::Verdict;
 use lvs_conn::Direction;
 use lvs_core::{DropReason, Family, TunnelKind};
@@ -110,7 +110,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         let mut told = reported;
         let now = self.now;
         for found in self.rules.tunnels_to(outer.flow.dst.addr) {
-            let before = found.path_mtu.report(reported, route.mtu, now);
+            let before = found.ledger.path_mtu.report(reported, route.mtu, now);
             if destination.is_some_and(|destination| destination.id == found.id) {
                 told = before;
             }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{SERVERS, Site, endpoint, service};
 use lvs_core::{Counters, DestinationSpec, ForwardMethod, Protocol, ServiceSpec};
-use lvs_director::{Rule, RuleError, Verdict};
+use lvs_director::{Operation, Rule, RuleError, Verdict};
 use lvs_packet::TcpFlags;
 
 const VIP: &str = "10.0.0.1:80";
@@ -152,4 +152,48 @@ fn a_list_of_operations_is_its_operations() {
         assert!(chosen.is_some());
         assert_eq!(server(&mut all, &client, TcpFlags::SYN), chosen, "{n}");
     }
+}
+
+/// `mh` has room for 4093 destinations: it is the last of thousands of changes that cannot be made.
+#[test]
+fn a_refusal_at_the_last_change_leaves_no_trace_of_those_before() {
+    let mut site = site();
+    let first = server(&mut site, "10.1.0.5:4000", TcpFlags::SYN);
+    let before = (site.director.services(), counters(&site));
+    let key = service(Protocol::Tcp, VIP);
+    let heavy = DestinationSpec {
+        weight: 9,
+        ..DestinationSpec::new(endpoint(THREE[0]), ForwardMethod::Masquerade)
+    };
+    let many: Vec<String> = (0..4094)
+        .map(|n| format!("10.3.{}.{}:80", n / 250, n % 250 + 1))
+        .collect();
+    let many: Vec<(&str, u32)> = many.iter().map(|server| (server.as_str(), 1)).collect();
+    let crowd = rule(OTHER, "mh", &many);
+    let mut changes = vec![
+        Operation::Zero(None),
+        Operation::EditDestination(key, heavy),
+        Operation::DeleteDestination(key, endpoint(THREE[1])),
+        Operation::EditService(ServiceSpec::new(key, "wrr")),
+        Operation::AddService(crowd.service),
+    ];
+    let other = crowd.service.key;
+    let all = crowd.destinations.iter();
+    changes.extend(all.map(|spec| Operation::AddDestination(other, *spec)));
+    let (place, error) = site.director.apply(&changes).unwrap_err();
+    assert_eq!(place, changes.len() - 1);
+    assert!(error.to_string().contains("4093"), "{error}");
+    let wanted = [rule(VIP, "wrr", &[(THREE[0], 9)]), crowd];
+    let refused = site.director.replace(&wanted).unwrap_err();
+    assert_eq!(refused.destination, Some(endpoint(many[4093].0)));
+    assert_eq!((site.director.services(), counters(&site)), before);
+    // The cursor of rr, the weights and the connection are what they were.
+    let next = server(&mut site, "10.1.0.6:4000", TcpFlags::SYN);
+    assert_eq!(next.as_deref(), Some(THREE[1]));
+    let last = server(&mut site, "10.1.0.7:4000", TcpFlags::SYN);
+    assert_eq!(last.as_deref(), Some(THREE[0]));
+    let around = server(&mut site, "10.1.0.8:4000", TcpFlags::SYN);
+    assert_eq!(around, first);
+    assert_eq!(server(&mut site, "10.1.0.5:4000", TcpFlags::ACK), first);
+    site.director.apply(&changes[1..changes.len() - 1]).unwrap();
 }

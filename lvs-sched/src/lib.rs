@@ -49,6 +49,7 @@ extern crate std;
 
 mod backend;
 mod clock;
+mod draft;
 mod hash;
 mod index;
 mod pool;
@@ -59,6 +60,7 @@ mod sync;
 mod usable;
 
 pub use backend::Backend;
-pub use pool::{EditError, Options, Pool, UnknownScheduler};
+pub use draft::Draft;
+pub use pool::{EditError, Options, Pool, UnknownScheduler, capacity};
 pub use request::Request;
 pub use schedulers::NAMES;

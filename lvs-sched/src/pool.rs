@@ -4,9 +4,9 @@
 //! is a value: an edit is made on a clone, which is then published; the clone carries on where the
 //! original stands. A choice never waits, allocates or panics.
 
-use crate::scheduler::{Edit, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::schedulers::{self, Entry};
-use crate::{Backend, Request};
+use crate::{Backend, Draft, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -103,8 +103,8 @@ impl Default for Options {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Pool {
-    list: Arc<[Arc<Backend>]>,
-    scheduler: Arc<dyn Scheduler>,
+    pub(crate) list: Arc<[Arc<Backend>]>,
+    pub(crate) scheduler: Arc<dyn Scheduler>,
     entry: &'static Entry,
     flags: SchedFlags,
     options: Options,
@@ -155,20 +155,9 @@ impl Pool {
         &mut self,
         backends: impl IntoIterator<Item = Arc<Backend>>,
     ) -> Result<(), EditError> {
-        let mut list: Vec<_> = backends.into_iter().collect();
-        let count = list.len();
-        list.reverse();
-        list.extend(self.list.iter().cloned());
-        if list.len() > self.scheduler.capacity() {
-            return Err(EditError::TooManyBackends);
-        }
-        if has_twins(&list, count) {
-            return Err(EditError::AlreadyThere);
-        }
-        for backend in list.iter().take(count) {
-            backend.set_available(true);
-        }
-        self.replace(list, Edit::Added { count });
+        let mut draft = Draft::new(self.clone());
+        backends.into_iter().for_each(|backend| draft.add(backend));
+        *self = draft.finish()?;
         Ok(())
     }
 
@@ -176,26 +165,24 @@ impl Pool {
     ///
     /// Its counts go on: the same object may be added again later (IPVS 0.4).
     pub fn remove(&mut self, backend: &Backend) -> bool {
-        let Some(at) = self.position(backend) else {
-            return false;
-        };
-        let mut list = self.list.to_vec();
-        list.remove(at).set_available(false);
-        self.replace(list, Edit::Removed { at });
-        true
+        self.edit(|draft| draft.remove(backend))
     }
 
     /// Takes note that a backend's weight or thresholds were set; whether it is there.
     ///
     /// To be called after every edit, even one that changed nothing: `wrr` starts a new cycle.
     pub fn updated(&mut self, backend: &Backend) -> bool {
-        if self.position(backend).is_none() {
-            return false;
+        self.edit(|draft| draft.updated(backend))
+    }
+
+    /// An edit that needs no more room; whether it did something.
+    fn edit(&mut self, edit: impl FnOnce(&mut Draft) -> bool) -> bool {
+        let mut draft = Draft::new(self.clone());
+        let done = edit(&mut draft);
+        if done && let Ok(next) = draft.finish() {
+            *self = next;
         }
-        if let Some(next) = self.scheduler.edited(&self.list, Edit::Updated) {
-            self.scheduler = next;
-        }
-        true
+        done
     }
 
     /// Edits the service: another scheduler starts anew, the same one carries on.
@@ -214,6 +201,12 @@ impl Pool {
         }
         self.flags = flags;
         Ok(())
+    }
+
+    /// How many backends the scheduler has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.scheduler.capacity()
     }
 
     /// The scheduler's name.
@@ -263,21 +256,17 @@ impl Pool {
     pub fn tick(&self, now: Tick) {
         self.scheduler.tick(&self.list, now);
     }
-
-    fn replace(&mut self, list: Vec<Arc<Backend>>, edit: Edit) {
-        self.list = Arc::from(list);
-        if let Some(next) = self.scheduler.edited(&self.list, edit) {
-            self.scheduler = next;
-        }
-    }
 }
 
-/// Whether one of the first `count` is in the list twice.
-fn has_twins(list: &[Arc<Backend>], count: usize) -> bool {
-    if let ([new, old @ ..], 1) = (list, count) {
-        return old.iter().any(|member| Arc::ptr_eq(member, new));
-    }
-    let mut all: Vec<_> = list.iter().map(Arc::as_ptr).collect();
-    all.sort_unstable();
-    all.array_windows().any(|[a, b]| a == b)
+/// How many backends a scheduler of this name, with the default [`Options`], has room for; `None` if
+/// there is none of that name.
+///
+/// ```
+/// assert_eq!(lvs_sched::capacity("mh"), Some(4093));
+/// assert_eq!(lvs_sched::capacity("wlc"), Some(usize::MAX));
+/// ```
+#[must_use]
+pub fn capacity(scheduler: &str) -> Option<usize> {
+    let entry = schedulers::find(scheduler)?;
+    Some((entry.build)(&[], &Options::default()).capacity())
 }

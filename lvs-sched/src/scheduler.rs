@@ -8,21 +8,30 @@ use lvs_core::{SchedFlags, Tick};
 /// The backends in list order, the newest first.
 pub(crate) type List = [Arc<Backend>];
 
-/// What happened to the list.
+/// One edit of the list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Edit {
-    /// The first `count` backends are new; they were added one by one, the first as the last.
+    /// The last `count` backends of the list, oldest first, were added one by one.
     Added {
         /// How many.
         count: usize,
     },
-    /// The backend that stood at this place is gone.
+    /// The backend that stood at this place, counted from the newest, is gone.
     Removed {
         /// Its former place.
         at: usize,
     },
     /// Weight or thresholds of a backend were set, perhaps to what they were.
     Updated,
+}
+
+/// What a row of edits has led to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After {
+    /// Whether backends were added or removed, and not only weights or thresholds set.
+    pub(crate) members: bool,
+    /// What [`Scheduler::step`] has made of [`Scheduler::turn`].
+    pub(crate) turn: u64,
 }
 
 /// One rule by which a pool chooses.
@@ -33,8 +42,19 @@ pub(crate) trait Scheduler: Send + Sync + Debug {
     /// The place of the backend that gets the connection.
     fn pick(&self, list: &List, flags: SchedFlags, request: &Request) -> Option<usize>;
 
-    /// The scheduler for the list after an edit; `None`: this one serves on.
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>>;
+    /// The scheduler for the list after a row of edits, or of one; `None`: this one serves on.
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>>;
+
+    /// How far a sequence of choices is that goes on over edits.
+    fn turn(&self) -> u64 {
+        0
+    }
+
+    /// What an edit makes of that. `list` is the list after it, the *oldest* first.
+    fn step(&self, turn: u64, list: &List, edit: Edit) -> u64 {
+        let _ = (list, edit);
+        turn
+    }
 
     /// Has what is remembered of addresses expire after so many idle seconds.
     fn expire_after(&self, seconds: u32) {

@@ -5,7 +5,7 @@
 //! Source: IPVS 1.5. The table is dealt anew when a backend is added or removed.
 
 use crate::hash::hash32;
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::{Options, Request};
 use alloc::sync::Arc;
 use lvs_core::SchedFlags;
@@ -39,11 +39,10 @@ impl Scheduler for DestinationHash {
         list.get(at)?.is_usable().then_some(at)
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        match edit {
-            Edit::Updated => None,
-            Edit::Added { .. } | Edit::Removed { .. } => Some(Arc::new(Self::new(list))),
-        }
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        after
+            .members
+            .then(|| Arc::new(Self::new(list)) as Arc<dyn Scheduler>)
     }
 }
 

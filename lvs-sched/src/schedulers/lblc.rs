@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::wlc::Wlc;
 use crate::backend::Backend;
 use crate::index::{Contest, Index};
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::sync::Ordering;
 use crate::{Options, Request};
 use alloc::boxed::Box;
@@ -118,14 +118,14 @@ impl Scheduler for Locality {
         Some(at)
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        match edit {
-            Edit::Updated => None,
-            Edit::Added { .. } | Edit::Removed { .. } => Some(Arc::new(Self {
-                cache: Arc::clone(&self.cache),
-                survey: Survey::new(list),
-            })),
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        if !after.members {
+            return None;
         }
+        Some(Arc::new(Self {
+            cache: Arc::clone(&self.cache),
+            survey: Survey::new(list),
+        }))
     }
 
     fn expire_after(&self, seconds: u32) {

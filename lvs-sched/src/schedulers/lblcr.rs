@@ -11,7 +11,7 @@ use super::cache::{Cache, FreeList, NONE, Slot, halves, join};
 use super::lblc::Survey;
 use super::wlc::{Share, Wlc};
 use crate::index::Contest;
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::sync::{AtomicU64, Ordering};
 use crate::{Options, Request};
 use alloc::boxed::Box;
@@ -192,14 +192,14 @@ impl Scheduler for Replication {
         Some(at)
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        match edit {
-            Edit::Updated => None,
-            Edit::Added { .. } | Edit::Removed { .. } => Some(Arc::new(Self {
-                memory: Arc::clone(&self.memory),
-                survey: Survey::new(list),
-            })),
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        if !after.members {
+            return None;
         }
+        Some(Arc::new(Self {
+            memory: Arc::clone(&self.memory),
+            survey: Survey::new(list),
+        }))
     }
 
     fn expire_after(&self, seconds: u32) {

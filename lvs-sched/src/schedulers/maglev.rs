@@ -17,7 +17,7 @@
 //!   new one, and is dealt as such.
 
 use crate::hash::{OFFSET_KEY, SKIP_KEY, siphash};
-use crate::scheduler::{Edit, List};
+use crate::scheduler::{After, List};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -71,8 +71,8 @@ impl Table {
     }
 
     /// The table after an edit; `None`: it is as it was.
-    pub(crate) fn edited(&self, list: &List, edit: Edit) -> Option<Self> {
-        let same = matches!(edit, Edit::Updated) && turns(list, self.index) == self.turns;
+    pub(crate) fn edited(&self, list: &List, after: After) -> Option<Self> {
+        let same = !after.members && turns(list, self.index) == self.turns;
         (!same).then(|| Self::new(list, self.index))
     }
 
@@ -314,14 +314,15 @@ mod tests {
     fn edits_that_change_no_turns_leave_the_table() {
         let list = list([30, 10, 20]);
         let table = Table::new(&list, 12);
+        let after = |members| After { members, turn: 0 };
         let edited = |weight| {
             list[2].set_weight(weight);
-            table.edited(&list, Edit::Updated)
+            table.edited(&list, after(false))
         };
         assert!(edited(0).is_none() && edited(30).is_none());
         let dealt = edited(29).map(|table| table.slots);
         assert!(dealt.is_some_and(|slots| slots != table.slots));
-        assert!(table.edited(&list, Edit::Added { count: 0 }).is_some());
+        assert!(table.edited(&list, after(true)).is_some());
     }
 
     /// The deal as it is written, without a shortcut.

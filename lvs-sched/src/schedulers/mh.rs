@@ -10,7 +10,7 @@
 //! [`super::maglev`], dealt anew when an edit changes what each takes at a time.
 
 use super::maglev::Table;
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::usable::Usable;
 use crate::{Options, Request};
 use alloc::sync::Arc;
@@ -62,8 +62,8 @@ impl Scheduler for Maglev {
         })
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let next = self.table.edited(list, edit)?;
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        let next = self.table.edited(list, after)?;
         Some(Arc::new(Self::new(list, next)))
     }
 

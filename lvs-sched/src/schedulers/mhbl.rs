@@ -16,7 +16,7 @@
 use super::maglev::Table;
 use super::mh::value;
 use super::wlc::Share;
-use crate::scheduler::{Edit, List, Scheduler, first_usable};
+use crate::scheduler::{After, List, Scheduler, first_usable};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::{Options, Request};
 use alloc::boxed::Box;
@@ -109,8 +109,8 @@ impl Scheduler for Bounded {
         least.map(|(at, _)| at).or_else(|| first_usable(list))
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let table = self.table.edited(list, edit);
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        let table = self.table.edited(list, after);
         let table = table.unwrap_or_else(|| self.table.clone());
         Some(Arc::new(Self::new(list, table, self.percent)))
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: IPVS 0.1.
 
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::{Options, Request};
 use alloc::sync::Arc;
 use lvs_core::SchedFlags;
@@ -19,7 +19,7 @@ impl Scheduler for Nobody {
         None
     }
 
-    fn edited(&self, _: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
+    fn edited(&self, _: &List, _: After) -> Option<Arc<dyn Scheduler>> {
         None
     }
 }

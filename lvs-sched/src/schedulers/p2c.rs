@@ -11,7 +11,7 @@
 use super::random::{Alias, Draws, Random};
 use super::wlc::Share;
 use crate::backend::Backend;
-use crate::scheduler::{Edit, List, Scheduler, first_usable};
+use crate::scheduler::{After, List, Scheduler, first_usable};
 use crate::sync::{AtomicU32, Ordering};
 use crate::{Options, Request};
 use alloc::sync::Arc;
@@ -97,7 +97,7 @@ impl Scheduler for TwoChoices {
         Some(at)
     }
 
-    fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
+    fn edited(&self, list: &List, _: After) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self {
             alias: Alias::new(list.iter().map(|backend| backend.weight())),
             random: Arc::clone(&self.random),

@@ -4,7 +4,7 @@
 //! backends that a fixed order puts first (fo, ovf) and asks the index when none of them will do.
 
 use crate::index::{Contest, Index};
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::{Backend, Request};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -28,12 +28,11 @@ impl<C: Contest> Scheduler for Least<C> {
         self.0.best(list)
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        match edit {
-            // The backend itself has told the index.
-            Edit::Updated => None,
-            Edit::Added { .. } | Edit::Removed { .. } => Some(Arc::new(Self::new(list))),
-        }
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        // Of weights the backends themselves have told the index.
+        after
+            .members
+            .then(|| Arc::new(Self::new(list)) as Arc<dyn Scheduler>)
     }
 }
 
@@ -79,7 +78,7 @@ impl<C: Contest<Key = u32>> Scheduler for Ranked<C> {
         self.index.best(list)
     }
 
-    fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
+    fn edited(&self, list: &List, _: After) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self::new(list)))
     }
 }

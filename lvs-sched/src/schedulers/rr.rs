@@ -8,7 +8,7 @@
 //! while all are usable, turns t to t + n - 1 are those of n different backends, whatever threads
 //! take them and in whatever order they go on.
 
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, Edit, List, Scheduler};
 use crate::sync::{Apart, AtomicU64, Ordering};
 use crate::{Backend, Options, Request};
 use alloc::sync::Arc;
@@ -95,24 +95,31 @@ impl Scheduler for RoundRobin {
         self.skip(list, turn)
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let turn = self.turn.0.load(Ordering::Relaxed);
-        let turn = match edit {
-            Edit::Updated => return None,
-            Edit::Added { count } => {
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        after
+            .members
+            .then(|| Arc::new(Self::new(after.turn, list.len())) as Arc<dyn Scheduler>)
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.0.load(Ordering::Relaxed)
+    }
+
+    fn step(&self, turn: u64, list: &List, edit: Edit) -> u64 {
+        let count = list.len() as u64;
+        match edit {
+            Edit::Updated => turn,
+            Edit::Added { count: added } => {
                 // At the head it stays there; else all places have moved.
-                let before = list.len() - count;
-                match self.place(turn, before) as u64 {
-                    _ if before == 0 => 0,
-                    0 => 0,
-                    place => place + count as u64,
+                match turn.checked_rem(count - added as u64) {
+                    None | Some(0) => 0,
+                    Some(place) => place + added as u64,
                 }
             }
             Edit::Removed { at } => {
-                let place = self.place(turn, list.len() + 1);
-                (if place > at { place - 1 } else { place }) as u64
+                let place = turn % (count + 1);
+                if place > at as u64 { place - 1 } else { place }
             }
-        };
-        Some(Arc::new(Self::new(turn, list.len())))
+        }
     }
 }

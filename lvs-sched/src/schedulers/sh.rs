@@ -8,7 +8,7 @@
 //! Source: IPVS 1.6. The table is dealt anew after every edit.
 
 use crate::hash::hash32;
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, List, Scheduler};
 use crate::{Options, Request};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -68,7 +68,7 @@ impl Scheduler for SourceHash {
         (0..=mask).find_map(|offset| self.usable(list, ((hash + offset) & mask) + hash))
     }
 
-    fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
+    fn edited(&self, list: &List, _: After) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self::new(list, self.bits)))
     }
 }

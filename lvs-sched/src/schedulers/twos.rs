@@ -10,7 +10,7 @@
 use super::random::{Alias, Draws, Random};
 use super::wlc::{Share, Wlc};
 use crate::index::Contest;
-use crate::scheduler::{Edit, List, Scheduler, first_usable};
+use crate::scheduler::{After, List, Scheduler, first_usable};
 use crate::{Options, Request};
 use alloc::sync::Arc;
 use core::hint::select_unpredictable;
@@ -91,7 +91,7 @@ impl Scheduler for Twos {
         Some(select_unpredictable(other.is_below(one), second, first))
     }
 
-    fn edited(&self, list: &List, _: Edit) -> Option<Arc<dyn Scheduler>> {
+    fn edited(&self, list: &List, _: After) -> Option<Arc<dyn Scheduler>> {
         Some(Arc::new(Self {
             alias: alias(list),
             random: Arc::clone(&self.random),

@@ -14,7 +14,7 @@
 //! Cursor and required weight are one word that moves by compare-and-swap, so the choices of all
 //! threads together are one run of the sequence.
 
-use crate::scheduler::{Edit, List, Scheduler};
+use crate::scheduler::{After, Edit, List, Scheduler};
 use crate::sync::{Apart, AtomicU64, Ordering};
 use crate::{Backend, Options, Request};
 use alloc::boxed::Box;
@@ -32,7 +32,7 @@ struct Level {
     places: Places,
 }
 
-/// A set of places, with a bit for each and a bit for each word of bits.
+/// A set of places, with a bit for each and, where there are several words of them, one for each word.
 #[derive(Debug)]
 struct Places {
     words: Box<[u64]>,
@@ -42,13 +42,14 @@ struct Places {
 impl Places {
     fn new(size: usize, places: impl Iterator<Item = u32>) -> Self {
         let mut words = vec![0u64; size.div_ceil(64)];
-        let mut summary = vec![0u64; words.len().div_ceil(64)];
+        let summarised = if words.len() > 1 { words.len() } else { 0 };
+        let mut summary = vec![0u64; summarised.div_ceil(64)];
         for place in places {
             let place = place as usize;
-            if let (Some(word), Some(above)) =
-                (words.get_mut(place / 64), summary.get_mut(place / 4096))
-            {
+            if let Some(word) = words.get_mut(place / 64) {
                 *word |= 1 << (place % 64);
+            }
+            if let Some(above) = summary.get_mut(place / 4096) {
                 *above |= 1 << (place / 64 % 64);
             }
         }
@@ -123,9 +124,19 @@ struct Measure {
 }
 
 impl Measure {
+    fn of(list: &List) -> Self {
+        let nothing = Self { gcd: 0, max: 0 };
+        let weights = list.iter().map(|backend| backend.weight());
+        weights.fold(nothing, Self::add)
+    }
+
     fn add(self, weight: u32) -> Self {
         Self {
-            gcd: gcd(self.gcd, weight),
+            gcd: if self.gcd == 1 {
+                1
+            } else {
+                gcd(self.gcd, weight)
+            },
             max: self.max.max(weight),
         }
     }
@@ -159,20 +170,10 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 }
 
 impl Weighted {
-    /// The scheduler for a list of which `added` came one by one since `required` was right.
-    fn new(list: &List, required: u32, added: Option<usize>) -> Self {
+    /// The scheduler for a list, at the head with this weight required.
+    fn new(list: &List, required: u32) -> Self {
         let weights: Box<[u32]> = list.iter().map(|backend| backend.weight()).collect();
-        let (new, old) = weights.split_at(added.unwrap_or(0).min(weights.len()));
-        let nothing = Measure { gcd: 0, max: 0 };
-        let mut measure = old.iter().fold(nothing, |sum, &weight| sum.add(weight));
-        let mut required = match added {
-            Some(_) => required,
-            None => measure.cut(required),
-        };
-        for &weight in new.iter().rev() {
-            measure = measure.add(weight);
-            required = measure.cut(required);
-        }
+        let measure = Measure::of(list);
         let turn = Turn {
             cursor: 0,
             required,
@@ -271,7 +272,7 @@ fn levels(weights: &[u32]) -> Box<[Level]> {
 }
 
 pub(crate) fn build(list: &List, _: &Options) -> Arc<dyn Scheduler> {
-    Arc::new(Weighted::new(list, 0, None))
+    Arc::new(Weighted::new(list, Measure::of(list).cut(0)))
 }
 
 impl Scheduler for Weighted {
@@ -293,12 +294,31 @@ impl Scheduler for Weighted {
         }
     }
 
-    fn edited(&self, list: &List, edit: Edit) -> Option<Arc<dyn Scheduler>> {
-        let required = Turn::unpack(self.turn.0.load(Ordering::Relaxed)).required;
+    fn edited(&self, list: &List, after: After) -> Option<Arc<dyn Scheduler>> {
+        let required = Turn::unpack(after.turn).required;
+        Some(Arc::new(Self::new(list, required)))
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.0.load(Ordering::Relaxed)
+    }
+
+    fn step(&self, turn: u64, list: &List, edit: Edit) -> u64 {
         let added = match edit {
-            Edit::Added { count } => Some(count),
-            Edit::Removed { .. } | Edit::Updated => None,
+            Edit::Added { count } => count,
+            Edit::Removed { .. } | Edit::Updated => 0,
         };
-        Some(Arc::new(Self::new(list, required, added)))
+        let (old, new) = list.split_at(list.len().saturating_sub(added));
+        let mut measure = Measure::of(old);
+        let mut required = Turn::unpack(turn).required;
+        if added == 0 {
+            required = measure.cut(required);
+        }
+        for backend in new {
+            measure = measure.add(backend.weight());
+            required = measure.cut(required);
+        }
+        let cursor = 0;
+        Turn { cursor, required }.pack()
     }
 }
