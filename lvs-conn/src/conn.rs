@@ -1,10 +1,11 @@
 //! A connection as a worker holds it for the length of a batch.
 
 use crate::entry::{
-    CHAIN, CLOSED, Entry, HELPED, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, Ports,
-    QUEUED, STATE, TELL, TEMPLATE, UNLINKED, VERSION, VERSION_AT,
+    CHAIN, CLOSED, Entry, HELPED, INACTIVE, INVALID, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED,
+    STATE, TELL, TEMPLATE, UNLINKED, VERSION, VERSION_AT,
 };
 use crate::new_connection::ConnKind;
+use crate::ports::Ports;
 use crate::protocol::{Event, Side, next_state};
 use crate::raw::prefetch;
 use crate::sequence::Shift;

@@ -19,7 +19,12 @@
 
 use crate::mapping::Zero;
 use crate::new_connection::NewConnection;
+use crate::ports::{
+    CODE, FULL_NAT, MASQUERADE, PACKETS, PACKETS_AT, PORT, Ports, SERVER_AT, SOUGHT_REPLY,
+    SOUGHT_REQUEST, VIRTUAL_AT, code, ends,
+};
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::hint::select_unpredictable;
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 
 /// No entry.
@@ -173,9 +178,6 @@ impl Identity {
     }
 }
 
-const MASQUERADE: u8 = ForwardMethod::Masquerade as u8;
-const FULL_NAT: u8 = ForwardMethod::FullNat as u8;
-
 /// 0 if the words are the address.
 #[inline]
 fn differ(words: &[AtomicU64; 2], addr: Addr) -> u64 {
@@ -199,94 +201,6 @@ fn store(words: &[AtomicU64; 2], addr: Addr) {
     lo.store(addr.lo, Relaxed);
 }
 
-/// What a connection's packets are rewritten to besides addresses: its ports and its method, as they
-/// were read at once.
-// Packed: the client's, the virtual and the server's port, 16 bits each; the protocol's code and the
-// method, 3 bits each; the lowest 10 bits of the count of packets, which may change while a reader
-// compares the rest.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports(u64);
-
-const VIRTUAL_AT: u32 = 16;
-const SERVER_AT: u32 = 32;
-const PROTOCOL_AT: u32 = 48;
-const METHOD_AT: u32 = 51;
-const PACKETS_AT: u32 = 54;
-/// Packets that the first line can count.
-const PACKETS: u32 = 1 << (64 - PACKETS_AT);
-const PORT: u64 = 0xffff;
-const CODE: u64 = 7 << PROTOCOL_AT;
-
-/// Three bits that tell the protocols of [`Protocol`] apart.
-#[inline]
-const fn code(protocol: Protocol) -> u64 {
-    let number = protocol.number() as u64;
-    ((number + (number >> 4)) & 7) << PROTOCOL_AT
-}
-
-/// The protocols by their codes.
-const PROTOCOLS: [Protocol; 8] = [
-    Protocol::Ip,
-    Protocol::Icmp,
-    Protocol::Udp,
-    Protocol::Ip,
-    Protocol::Sctp,
-    Protocol::Icmpv6,
-    Protocol::Tcp,
-    Protocol::Ip,
-];
-
-impl Ports {
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "fields of 16 bits")]
-    const fn field(self, at: u32) -> u16 {
-        (self.0 >> at) as u16
-    }
-
-    #[inline]
-    fn protocol(self) -> Protocol {
-        let code = (self.0 >> PROTOCOL_AT) & 7;
-        // All codes are in the table.
-        PROTOCOLS
-            .get(code as usize)
-            .copied()
-            .unwrap_or(Protocol::Ip)
-    }
-
-    #[inline]
-    const fn number(self) -> u8 {
-        ((self.0 >> METHOD_AT) & 7) as u8
-    }
-
-    /// The client's port.
-    #[inline]
-    #[must_use]
-    pub const fn client(self) -> u16 {
-        self.field(0)
-    }
-
-    /// The port that the client asked for.
-    #[inline]
-    #[must_use]
-    pub const fn virtual_port(self) -> u16 {
-        self.field(VIRTUAL_AT)
-    }
-
-    /// The server's port.
-    #[inline]
-    #[must_use]
-    pub const fn server(self) -> u16 {
-        self.field(SERVER_AT)
-    }
-
-    /// Whether this is how packets reach the server.
-    #[inline]
-    #[must_use]
-    pub const fn is_by(self, method: ForwardMethod) -> bool {
-        self.number() == method as u8
-    }
-}
-
 impl Entry {
     /// Makes the entry a connection. Nobody else may see it yet.
     #[inline]
@@ -297,12 +211,7 @@ impl Entry {
         let local = new.local.unwrap_or_default();
         store(&self.local, local.addr);
         self.local_port.store(local.port, Relaxed);
-        let ports = u64::from(new.client.port)
-            | (u64::from(new.virtual_endpoint.port) << VIRTUAL_AT)
-            | (u64::from(new.destination.port) << SERVER_AT)
-            | code(new.protocol)
-            | (u64::from(new.method as u8) << METHOD_AT);
-        self.ports.store(ports, Relaxed);
+        self.ports.store(Ports::of(new).0, Relaxed);
         self.more_packets.store(0, Relaxed);
     }
 
@@ -454,6 +363,18 @@ impl Entry {
         }
     }
 
+    /// Whether a packet of this flow comes from the connection's client or, if it is a reply, from the
+    /// server of one with NAT; `ports` is what [`sought_ports`] says of it. Nothing here has to be
+    /// predicted, as requests and replies come mixed.
+    #[inline(always)]
+    pub(crate) fn is_plainly(&self, flow: &Flow, reply: bool, ports: u64) -> bool {
+        let (client, other) = ends(flow, reply);
+        let place = select_unpredictable(reply, &self.server, &self.virtual_);
+        let mask = select_unpredictable(reply, SOUGHT_REPLY, SOUGHT_REQUEST);
+        let differ_ports = (self.ports.load(Relaxed) & mask) ^ ports;
+        differ_ports | differ(&self.client, client.addr) | differ(place, other.addr) == 0
+    }
+
     /// Whether a packet of this flow comes from the connection's client.
     #[inline]
     pub(crate) fn is_request(&self, flow: &Flow) -> bool {
@@ -545,15 +466,6 @@ mod tests {
             assert!(at < 64);
         }
         assert_eq!(offset_of!(Entry, dest_index), 64);
-    }
-
-    #[test]
-    fn codes_tell_protocols_apart() {
-        for number in 0..=u8::MAX {
-            if let Some(protocol) = Protocol::from_number(number) {
-                assert_eq!(Ports(code(protocol)).protocol(), protocol);
-            }
-        }
     }
 
     #[test]

@@ -1,29 +1,28 @@
 //! Keyed hashing of endpoints and flows.
 //!
 //! A client picks its address and port; without the key it cannot pick its bucket. An endpoint
-//! becomes one word (as it is over IPv4, hashed over IPv6), and words are hashed many at a time: by
-//! four rounds of AES where the processor has them, by SipHash-1-3 elsewhere.
+//! is one block over IPv4, two over IPv6; a block goes through four rounds of AES where the processor
+//! has them, and all of them through SipHash-1-3 elsewhere.
+//!
+//! In: endpoints and flows. Out: 64 bits. Never: a hash that two tables share.
 
-use crate::raw::{AesKey, hash_lanes};
-use lvs_core::{Addr, Endpoint, Flow, Protocol};
+use crate::raw::AesKey;
+use lvs_core::{Endpoint, Flow, Protocol};
 use std::hash::{BuildHasher, RandomState};
-
-/// Words that SipHash takes side by side.
-pub(crate) const LANES: usize = 8;
 
 /// The hash of a table and its key.
 ///
 /// Where the processor has AES instructions, an endpoint is a block that goes through four rounds
-/// with five secret keys. That is a permutation, so no two IPv4 endpoints have the same hash, and
-/// the bits that choose a bucket differ as those of random numbers do: two inputs of a known
-/// difference have one of a known difference with a probability of at most 2^-113, whatever the
-/// inputs (Keliher and Sui, 2007). It is no cipher: who could read hashes could find the key. Nobody
+/// with five secret keys, and half of what comes out is the hash. Its bits differ as those of random
+/// numbers do: two inputs of a known difference become outputs of a known difference with a
+/// probability of at most 2^-113, whatever the inputs (Keliher and Sui, 2007). It is no cipher: who could read hashes could find the key. Nobody
 /// can, and the cost is a nanosecond. Elsewhere it is SipHash-1-3 (Aumasson and Bernstein, 2012).
 #[derive(Clone, Copy)]
 pub struct FlowHash(Kind);
 
+/// The two hashes, for whoever chooses once and hashes often.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Aes(AesKey),
     Sip(SipHash13),
 }
@@ -67,61 +66,74 @@ impl FlowHash {
         Self(Kind::Sip(SipHash13 { k0, k1 }))
     }
 
-    /// The word of an endpoint, which is not a hash yet.
     #[inline]
-    pub(crate) fn word(&self, protocol: Protocol, endpoint: &Endpoint) -> u64 {
-        let Endpoint { addr, port } = endpoint;
-        let port = (u64::from(*port) << 8) | u64::from(protocol.number());
-        if addr.is_v4() {
-            (u64::from(addr.low_word()) << 32) | port
-        } else {
-            self.long_word(*addr, port)
-        }
-    }
-
-    #[inline(never)]
-    fn long_word(&self, addr: Addr, port: u64) -> u64 {
-        self.blocks(&[[addr.hi, addr.lo], [port, 1]])
-    }
-
-    /// Turns words into their hashes.
-    #[inline]
-    pub(crate) fn words(&self, words: &mut [u64]) {
-        match &self.0 {
-            Kind::Aes(key) => key.words(words),
-            Kind::Sip(key) => key.replace(words),
-        }
+    pub(crate) const fn kind(&self) -> &Kind {
+        &self.0
     }
 
     /// The hash of an endpoint.
-    pub(crate) fn endpoint(&self, protocol: Protocol, endpoint: Endpoint) -> u64 {
-        let mut word = [self.word(protocol, &endpoint)];
-        self.words(&mut word);
-        let [hash] = word;
-        hash
+    #[inline]
+    pub(crate) fn endpoint(&self, protocol: Protocol, endpoint: &Endpoint) -> u64 {
+        match &self.0 {
+            Kind::Aes(key) => key.endpoint(protocol, endpoint),
+            Kind::Sip(key) => key.endpoint(protocol, endpoint),
+        }
     }
 
     /// The hash of a whole flow.
     pub(crate) fn flow(&self, flow: &Flow) -> u64 {
+        match &self.0 {
+            Kind::Aes(key) => key.flow(flow),
+            Kind::Sip(key) => key.flow(flow),
+        }
+    }
+}
+
+/// A keyed hash of blocks of two words.
+pub(crate) trait Hasher {
+    /// The hash of one to three blocks, of which the last one tells how many they are.
+    fn hash<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64;
+
+    /// The hash of an endpoint.
+    #[inline(always)]
+    fn endpoint(&self, protocol: Protocol, endpoint: &Endpoint) -> u64 {
+        let Endpoint { addr, port } = endpoint;
+        let port = (u64::from(*port) << 8) | u64::from(protocol.number());
+        if addr.is_v4() {
+            self.hash([[(u64::from(addr.low_word()) << 32) | port, 0]])
+        } else {
+            self.hash([[addr.hi, addr.lo], [port, 1]])
+        }
+    }
+
+    /// The hash of a whole flow.
+    #[inline(always)]
+    fn flow(&self, flow: &Flow) -> u64 {
         let (src, dst) = (flow.src.addr, flow.dst.addr);
         let ports = (u64::from(flow.src.port) << 32)
             | (u64::from(flow.dst.port) << 16)
             | u64::from(flow.protocol.number());
-        self.blocks(&[[src.hi, src.lo], [dst.hi, dst.lo], [ports, 2]])
+        self.hash([[src.hi, src.lo], [dst.hi, dst.lo], [ports, 2]])
     }
+}
 
-    /// The hash of blocks of two words.
-    fn blocks<const N: usize>(&self, blocks: &[[u64; 2]; N]) -> u64 {
-        match &self.0 {
-            Kind::Aes(key) => key.blocks(blocks),
-            Kind::Sip(key) => key.of(blocks.as_flattened().iter().copied(), 2 * N),
-        }
+impl Hasher for AesKey {
+    #[inline(always)]
+    fn hash<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64 {
+        self.blocks(blocks)
+    }
+}
+
+impl Hasher for SipHash13 {
+    #[inline]
+    fn hash<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64 {
+        self.of(blocks.as_flattened().iter().copied(), 2 * N)
     }
 }
 
 /// SipHash-1-3 with a 128-bit key.
 #[derive(Clone, Copy)]
-struct SipHash13 {
+pub(crate) struct SipHash13 {
     k0: u64,
     k1: u64,
 }
@@ -134,98 +146,47 @@ impl SipHash13 {
 
     fn of(self, words: impl Iterator<Item = u64>, len: usize) -> u64 {
         let mut state = [
-            [self.k0 ^ 0x736f_6d65_7073_6575],
-            [self.k1 ^ 0x646f_7261_6e64_6f6d],
-            [self.k0 ^ 0x6c79_6765_6e65_7261],
-            [self.k1 ^ 0x7465_6462_7974_6573],
+            self.k0 ^ 0x736f_6d65_7073_6575,
+            self.k1 ^ 0x646f_7261_6e64_6f6d,
+            self.k0 ^ 0x6c79_6765_6e65_7261,
+            self.k1 ^ 0x7465_6462_7974_6573,
         ];
         for word in words.chain([(len as u64 * 8) << 56]) {
-            absorb(&mut state, &[word]);
+            let [.., v3] = &mut state;
+            *v3 ^= word;
+            state = round(state);
+            let [v0, ..] = &mut state;
+            *v0 ^= word;
         }
-        let [hash] = finish(&mut state);
-        hash
-    }
-
-    fn replace(self, words: &mut [u64]) {
-        for words in words.chunks_mut(LANES) {
-            let mut lanes = [0; LANES];
-            lanes
-                .iter_mut()
-                .zip(words.iter())
-                .for_each(|(lane, word)| *lane = *word);
-            let hashes = hash_lanes([self.k0, self.k1], lanes);
-            words
-                .iter_mut()
-                .zip(hashes)
-                .for_each(|(word, hash)| *word = hash);
-        }
+        let [.., v2, _] = &mut state;
+        *v2 ^= 0xff;
+        let [v0, v1, v2, v3] = round(round(round(state)));
+        v0 ^ v1 ^ v2 ^ v3
     }
 }
 
-/// SipHash-1-3 of [`LANES`] words side by side: written so that the compiler can use the widest
-/// registers that the caller is compiled for.
 #[inline(always)]
-pub(crate) fn lanes([k0, k1]: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
-    let mut state = [
-        [k0 ^ 0x736f_6d65_7073_6575; LANES],
-        [k1 ^ 0x646f_7261_6e64_6f6d; LANES],
-        [k0 ^ 0x6c79_6765_6e65_7261; LANES],
-        [k1 ^ 0x7465_6462_7974_6573; LANES],
-    ];
-    absorb(&mut state, &words);
-    absorb(&mut state, &[8 << 56; LANES]);
-    finish(&mut state)
-}
-
-#[inline(always)]
-fn absorb<const N: usize>(state: &mut [[u64; N]; 4], words: &[u64; N]) {
-    state[3]
-        .iter_mut()
-        .zip(words)
-        .for_each(|(v3, word)| *v3 ^= word);
-    round(state);
-    state[0]
-        .iter_mut()
-        .zip(words)
-        .for_each(|(v0, word)| *v0 ^= word);
-}
-
-#[inline(always)]
-fn finish<const N: usize>(state: &mut [[u64; N]; 4]) -> [u64; N] {
-    state[2].iter_mut().for_each(|v2| *v2 ^= 0xff);
-    for _ in 0..3 {
-        round(state);
-    }
-    let [mut hashes, v1, v2, v3] = *state;
-    for (((hash, v1), v2), v3) in hashes.iter_mut().zip(v1).zip(v2).zip(v3) {
-        *hash ^= v1 ^ v2 ^ v3;
-    }
-    hashes
-}
-
-#[inline(always)]
-fn round<const N: usize>(state: &mut [[u64; N]; 4]) {
-    let [v0, v1, v2, v3] = state;
-    for (((v0, v1), v2), v3) in v0.iter_mut().zip(v1).zip(v2).zip(v3) {
-        *v0 = v0.wrapping_add(*v1);
-        *v2 = v2.wrapping_add(*v3);
-        *v1 = v1.rotate_left(13) ^ *v0;
-        *v3 = v3.rotate_left(16) ^ *v2;
-        *v0 = v0.rotate_left(32);
-        *v2 = v2.wrapping_add(*v1);
-        *v0 = v0.wrapping_add(*v3);
-        *v1 = v1.rotate_left(17) ^ *v2;
-        *v3 = v3.rotate_left(21) ^ *v0;
-        *v2 = v2.rotate_left(32);
-    }
+const fn round([mut v0, mut v1, mut v2, mut v3]: [u64; 4]) -> [u64; 4] {
+    v0 = v0.wrapping_add(v1);
+    v2 = v2.wrapping_add(v3);
+    v1 = v1.rotate_left(13) ^ v0;
+    v3 = v3.rotate_left(16) ^ v2;
+    v0 = v0.rotate_left(32);
+    v2 = v2.wrapping_add(v1);
+    v0 = v0.wrapping_add(v3);
+    v1 = v1.rotate_left(17) ^ v2;
+    v3 = v3.rotate_left(21) ^ v0;
+    v2 = v2.rotate_left(32);
+    [v0, v1, v2, v3]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_core::Addr;
     use proptest::prelude::*;
     use siphasher::sip::SipHasher13;
-    use std::hash::Hasher;
+    use std::hash::Hasher as _;
 
     fn reference(key: (u64, u64), words: &[u64]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
@@ -248,20 +209,6 @@ mod tests {
             prop_assert_eq!(ours.words(five), reference((k0, k1), &five));
         }
 
-        /// Batches of all lengths hash as one by one.
-        #[test]
-        fn a_batch_hashes_alike(words in prop::collection::vec(any::<u64>(), 0..40)) {
-            for hash in hashes() {
-                let mut all = words.clone();
-                hash.words(&mut all);
-                for (word, expected) in words.iter().zip(all) {
-                    let mut one = [*word];
-                    hash.words(&mut one);
-                    prop_assert_eq!(one, [expected]);
-                }
-            }
-        }
-
         /// Each bit of what is hashed turns about half of the bits of the hash.
         #[test]
         fn every_bit_counts(v4: u32, v6: (u64, u64), port: u16, bit in 0..128_u32) {
@@ -279,7 +226,7 @@ mod tests {
                     }
                     let to = Endpoint::new(Addr::from_v4_bits(7), 80);
                     let pairs = [
-                        [one, other].map(|end| hash.endpoint(Protocol::Tcp, end)),
+                        [one, other].map(|end| hash.endpoint(Protocol::Tcp, &end)),
                         [one, other].map(|end| hash.flow(&Flow::new(Protocol::Tcp, end, to))),
                         [one, other].map(|end| hash.flow(&Flow::new(Protocol::Tcp, to, end))),
                     ];

@@ -18,8 +18,9 @@
 //! delays other such writers of this bucket, and no reader. Everything else is a compare and
 //! exchange of one word.
 
+use crate::conn::Direction;
 use crate::mapping::Slab;
-use crate::raw::{Halves, prefetch};
+use crate::raw::{Common, Halves, Level, prefetch};
 use crate::sync::{
     AtomicU64,
     Ordering::{self, AcqRel, Acquire, Relaxed, Release},
@@ -81,15 +82,15 @@ impl Bucket {
 
     /// Whether a key of an earlier home may lie in a later bucket.
     #[inline]
-    pub(crate) fn is_passed(&self) -> bool {
+    fn is_passed(&self) -> bool {
         // Acquire: a key that passed here is counted before its slot is written.
         self.head().load(Acquire) >= PASSED
     }
 
     /// A bit for each slot that has the tag; an empty one has tag 0.
     #[inline(always)]
-    fn matches(&self, tag: u32, mask: u32) -> u32 {
-        self.equal(tag, mask) & ((1 << SLOTS) - 1)
+    fn matches(&self, level: impl Level, tag: u32, mask: u32) -> u32 {
+        level.equal(self, tag, mask) & ((1 << SLOTS) - 1)
     }
 
     /// Writes an empty slot; false if there is none.
@@ -108,7 +109,7 @@ impl Bucket {
     /// is told that it did it.
     fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
         loop {
-            let found = self.matches(old, u32::MAX);
+            let found = self.matches(Common, old, u32::MAX);
             let slot = found.trailing_zeros() as usize;
             let Some(word) = self.word(slot).filter(|_| found != 0) else {
                 return false;
@@ -145,6 +146,14 @@ impl Key {
             Self::Reply => REPLY,
         }
     }
+
+    /// That of the packets whose flow it is.
+    pub(crate) const fn direction(self) -> Direction {
+        match self {
+            Self::Request => Direction::FromClient,
+            Self::Reply => Direction::FromServer,
+        }
+    }
 }
 
 /// Where a key is at home, and what marks its slots.
@@ -158,19 +167,20 @@ impl Place {
     pub(crate) const fn home(self) -> usize {
         self.home as usize
     }
+}
 
-    #[inline]
-    pub(crate) const fn pack(self) -> u64 {
-        (self.home as u64) << 32 | self.tag as u64
-    }
+/// The bucket where a key is at home, and what marks its slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) tag: u32,
+}
 
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
-    pub(crate) const fn unpack(word: u64) -> Self {
-        Self {
-            home: (word >> 32) as u32,
-            tag: word as u32,
-        }
+impl Home<'_> {
+    /// Whether the key may lie further from its home.
+    #[inline(always)]
+    pub(crate) fn is_passed(self) -> bool {
+        self.bucket.is_passed()
     }
 }
 
@@ -226,26 +236,59 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Begins to fetch the bucket behind the home.
-    pub(crate) fn prefetch_next(&self, place: Place) {
-        let next = self.buckets.get(place.home as usize + 1);
-        if let Some(bucket) = next.or_else(|| self.buckets.first()) {
+    /// Where a key is at home, for a look at it.
+    #[inline(always)]
+    pub(crate) fn home_of(&self, hash: u64) -> Option<Home<'a>> {
+        let place = self.place(hash);
+        let bucket = self.home(place)?;
+        Some(Home {
+            bucket,
+            tag: place.tag,
+        })
+    }
+
+    /// Begins to fetch the bucket behind a home.
+    #[inline(never)]
+    pub(crate) fn prefetch_next(&self, home: Home<'_>) {
+        if let Some(bucket) = self.bucket(self.place_of(home), 1) {
             prefetch(bucket);
         }
     }
 
-    /// A bit for each slot of its home that has the key's tag, that is most likely one for the key
-    /// or none.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "buckets have numbers of 32 bits"
+    )]
+    fn place_of(&self, home: Home<'_>) -> Place {
+        let offset = core::ptr::from_ref(home.bucket).addr() - self.buckets.as_ptr().addr();
+        Place {
+            home: (offset / BUCKET_BYTES) as u32,
+            tag: home.tag,
+        }
+    }
+
+    /// A bit for each slot of a home that has the key's tag, that is most likely one for the key or
+    /// none.
     #[inline(always)]
-    pub(crate) fn candidates(&self, home: &Bucket, place: Place) -> u32 {
-        home.matches(place.tag, tag_mask(self.index_mask))
+    pub(crate) fn candidates(&self, level: impl Level, home: Home<'_>) -> u32 {
+        home.bucket
+            .matches(level, home.tag, tag_mask(self.index_mask))
     }
 
     /// What the slot of the lowest bit names.
     #[inline(always)]
-    pub(crate) fn candidate(&self, home: &Bucket, found: u32) -> Named {
+    pub(crate) fn candidate(&self, home: Home<'_>, found: u32) -> Named {
         // A slot that was emptied meanwhile names an entry that does not exist.
-        named(home.slot(found.trailing_zeros() as usize), self.index_mask)
+        let slot = found.trailing_zeros() as usize;
+        named(home.bucket.slot(slot), self.index_mask)
+    }
+
+    #[inline]
+    fn bucket(&self, place: Place, distance: usize) -> Option<&'a Bucket> {
+        let index = place.home as usize + distance;
+        let len = self.buckets.len();
+        self.buckets
+            .get(if index < len { index } else { index - len })
     }
 }
 
@@ -340,11 +383,35 @@ impl Index {
     pub(crate) fn find<T>(
         &self,
         place: Place,
+        accept: impl FnMut(Named) -> Option<T>,
+    ) -> Option<T> {
+        self.find_from(place, 0, accept)
+    }
+
+    /// The same, behind the home bucket.
+    #[inline(never)]
+    pub(crate) fn find_further<T>(
+        &self,
+        home: Home<'_>,
+        accept: impl FnMut(Named) -> Option<T>,
+    ) -> Option<T> {
+        if home.is_passed() {
+            self.find_from(self.view().place_of(home), 1, accept)
+        } else {
+            None
+        }
+    }
+
+    #[inline]
+    fn find_from<T>(
+        &self,
+        place: Place,
+        first: usize,
         mut accept: impl FnMut(Named) -> Option<T>,
     ) -> Option<T> {
-        for distance in 0..self.reach {
+        for distance in first..self.reach {
             let bucket = self.bucket(place, distance)?;
-            let mut found = bucket.matches(place.tag, self.tag_mask());
+            let mut found = bucket.matches(Common, place.tag, self.tag_mask());
             while found != 0 {
                 let value = bucket.slot(found.trailing_zeros() as usize);
                 if value & self.tag_mask() == place.tag
@@ -372,10 +439,7 @@ impl Index {
 
     #[inline]
     fn bucket(&self, place: Place, distance: usize) -> Option<&Bucket> {
-        let index = place.home as usize + distance;
-        let len = self.buckets.len();
-        self.buckets
-            .get(if index < len { index } else { index - len })
+        self.view().bucket(place, distance)
     }
 
     /// Adds a key for `entry`, whatever else is there.
@@ -391,7 +455,9 @@ impl Index {
             }
             // Counted before the slot is written, so that a reader who could see the slot goes on.
             bucket.head().fetch_add(PASSED, AcqRel);
-            crowd += bucket.matches(place.tag, self.tag_mask()).count_ones();
+            crowd += bucket
+                .matches(Common, place.tag, self.tag_mask())
+                .count_ones();
             if crowd >= CROWD {
                 self.uncount(place, distance + 1);
                 return Err(Full);

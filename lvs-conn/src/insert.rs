@@ -123,6 +123,9 @@ impl Table {
             Ok(existing) => return Ok(Some(existing)),
             Err(crowd) => crowd,
         };
+        if new.kind == ConnKind::Normal {
+            self.odd_ports.add(new);
+        }
         if crowd >= CROWD && new.kind == ConnKind::Normal {
             return self.put_in_crowd(index, entry, new, turn);
         }

@@ -42,6 +42,7 @@
 #![deny(unsafe_code)]
 
 mod ahead;
+mod batch;
 mod collector;
 mod conn;
 mod entry;
@@ -63,7 +64,9 @@ mod mapping;
 )]
 mod models;
 mod new_connection;
+mod odd_ports;
 mod pool;
+mod ports;
 pub mod protocol;
 mod raw;
 mod recover;
@@ -85,13 +88,13 @@ pub mod timeouts;
 mod wheel;
 
 pub use conn::{Activity, Conn, ConnId, DestinationId, Direction, Hit, Transition};
-pub use entry::Ports;
 pub use file::{Attached, FileError};
 pub use handle::{Guard, Handle};
 pub use hash::FlowHash;
 pub use insert::Prepared;
 pub use local_ports::LocalPorts;
 pub use new_connection::{ConnKind, NewConnection};
+pub use ports::Ports;
 pub use protocol::{Event, Side, next_state};
 pub use sequence::Shift;
 pub use table::{

@@ -1,24 +1,26 @@
-//! Which connection has a packet: one by one, and many at a time in stages.
+//! Which connection has a packet: one by one here, many at a time in `batch.rs`.
 //!
 //! In: flows. Out: connections and directions. Never: a wait, a write, an allocation.
 //!
 //! A connection is found by its client's endpoint, which is the source of its requests and the
 //! destination of its replies. So a flow may be at home in two places. The other endpoint of the
-//! two is that of a service or a server, of which there are few, so its place is most likely in the
-//! cache; which one is the client's is told by the caller or guessed from the ports, and a wrong
-//! guess costs some instructions.
+//! two is that of a service or a server. Which one is the client's is told by the caller or guessed
+//! from the ports; the other end is looked at only if it may be one (`odd_ports.rs`).
 
+use crate::batch::Batch;
 use crate::conn::{Conn, Direction, Hit};
-use crate::entry::NIL;
 use crate::handle::Guard;
-use crate::index::{Bucket, Key, Named, Place, View};
-use crate::raw::prefetch;
+use crate::hash::{Hasher, Kind};
+use crate::index::{Home, Key, Named, View};
+use crate::odd_ports::likely;
+use crate::ports::{ends, sought_ports};
+use crate::raw::{Common, Level, Work, prefetch, with_all_there_is};
 use crate::sync::Ordering::Acquire;
 use crate::table::Table;
-use lvs_core::{Endpoint, Flow};
+use lvs_core::Flow;
 
-/// Keys that are looked up together.
-const STAGE: usize = 64;
+/// Flows that are looked up together.
+pub(crate) const STAGE: usize = 64;
 
 impl Guard<'_> {
     /// The connection of a packet's flow.
@@ -44,14 +46,8 @@ impl Guard<'_> {
     /// connection's first; a miss one. Best with 32 flows or more.
     pub fn lookup_batch<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
         for (flows, hits) in flows.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {
-            // The side with the higher port is the client, most likely.
-            self.table().look_up_stages(flows, hits, |_, flow| {
-                if flow.src.port >= flow.dst.port {
-                    Direction::FromClient
-                } else {
-                    Direction::FromServer
-                }
-            });
+            self.table()
+                .look_up_stages::<true>(flows, hits, |_, flow| likely(flow));
         }
     }
 
@@ -66,231 +62,128 @@ impl Guard<'_> {
     ) {
         let batches = flows.chunks(STAGE).zip(expected.chunks(STAGE));
         for ((flows, expected), hits) in batches.zip(hits.chunks_mut(STAGE)) {
-            self.table().look_up_stages(flows, hits, |n, _| {
+            self.table().look_up_stages::<false>(flows, hits, |n, _| {
                 expected.get(n).copied().unwrap_or(Direction::FromClient)
             });
         }
     }
 }
 
-/// A bit for each flow of a batch.
-type Bits = u64;
-
 impl Table {
-    #[inline(always)]
-    fn look_up_stages<'g>(
+    /// The connection of a flow, wherever it is.
+    pub(crate) fn look_up(&self, flow: &Flow) -> Option<Hit<'_>> {
+        match self.hash.kind() {
+            Kind::Aes(hasher) => with_all_there_is(Single {
+                table: self,
+                hasher,
+                flow,
+            }),
+            Kind::Sip(hasher) => with_all_there_is(Single {
+                table: self,
+                hasher,
+                flow,
+            }),
+        }
+    }
+
+    #[inline]
+    fn look_up_stages<'g, const LIKELY: bool>(
         &'g self,
         flows: &[Flow],
         hits: &mut [Option<Hit<'g>>],
         expected: impl Fn(usize, &Flow) -> Direction,
     ) {
-        let count = flows.len().min(hits.len()).min(STAGE);
-        let mut words = [0; STAGE];
-        let mut candidates = [Candidates::default(); STAGE];
-        let mut directions = [Direction::FromClient; STAGE];
-        // All of one length, so that the loops below need not ask.
-        let (Some(flows), Some(hits), Some(words), Some(candidates), Some(directions)) = (
-            flows.get(..count),
-            hits.get_mut(..count),
-            words.get_mut(..count),
-            candidates.get_mut(..count),
-            directions.get_mut(..count),
-        ) else {
-            return;
-        };
-        let ends = flows.iter().zip(words.iter_mut());
-        for (n, ((flow, word), direction)) in ends.zip(directions.iter_mut()).enumerate() {
-            *direction = expected(n, flow);
-            *word = self.hash.word(flow.protocol, end(flow, *direction));
-        }
-        self.hash.words(words);
-        let index = self.index.view();
-        for word in words.iter_mut() {
-            let place = index.place(*word);
-            index.prefetch(place);
-            *word = place.pack();
-        }
-        let mut absent: Bits = 0;
-        for (n, (place, candidates)) in words.iter().zip(candidates.iter_mut()).enumerate() {
-            *candidates = self.probe(&index, Place::unpack(*place));
-            absent |= Bits::from(candidates.found == 0) << n;
-        }
-        if absent != 0 {
-            self.probe_other_ends(flows, absent, words, candidates, directions);
-        }
-        let found = flows.iter().zip(candidates.iter()).zip(directions.iter());
-        for (n, (((flow, candidates), direction), hit)) in found.zip(hits).enumerate() {
-            *hit = self.recognise(candidates.first, flow, *direction);
-            if hit.is_none() && !candidates.is_certain() {
-                let place = words.get(n).map_or(0, |word| *word);
-                *hit = self.look_further(
-                    &index,
-                    Place::unpack(place),
-                    candidates.found,
-                    flow,
-                    *direction,
-                );
-            }
+        match self.hash.kind() {
+            Kind::Aes(hasher) => with_all_there_is(Batch::<_, _, LIKELY> {
+                table: self,
+                hasher,
+                flows,
+                hits,
+                expected,
+            }),
+            Kind::Sip(hasher) => with_all_there_is(Batch::<_, _, LIKELY> {
+                table: self,
+                hasher,
+                flows,
+                hits,
+                expected,
+            }),
         }
     }
 
-    /// What the first candidate was not: the others of its bucket, and then anywhere.
+    /// The connection of a flow that the first candidate of this home is not in the plain way: by
+    /// FULLNAT, one of the other candidates or, if it may be, anywhere.
     #[inline(never)]
-    fn look_further(
+    pub(crate) fn look_up_again(
         &self,
-        index: &View<'_>,
-        place: Place,
-        found: u16,
+        home: Home<'_>,
         flow: &Flow,
         direction: Direction,
     ) -> Option<Hit<'_>> {
-        let mut more = u32::from(found);
-        more &= more.wrapping_sub(1);
-        while let Some(home) = index.home(place).filter(|_| more != 0) {
-            let hit = self.recognise(index.candidate(home, more).entry, flow, direction);
+        let index = self.index.view();
+        let mut found = index.candidates(Common, home);
+        while found != 0 {
+            let hit = self.recognise(index.candidate(home, found).entry, flow, direction);
             if hit.is_some() {
                 return hit;
             }
-            more &= more - 1;
-        }
-        self.look_up(flow)
-    }
-
-    /// Looks for the flows of `absent` at their other ends. Answers those that may be anywhere.
-    #[inline(never)]
-    fn probe_other_ends(
-        &self,
-        flows: &[Flow],
-        absent: Bits,
-        places: &mut [u64],
-        candidates: &mut [Candidates],
-        directions: &mut [Direction],
-    ) {
-        let index = self.index.view();
-        let wide = self.has_wide();
-        let mut words = [0; STAGE];
-        let mut len = 0;
-        for (n, word) in ones(absent).zip(&mut words) {
-            if let (Some(flow), Some(direction)) = (flows.get(n), directions.get_mut(n)) {
-                *direction = direction.reversed();
-                *word = self.hash.word(flow.protocol, end(flow, *direction));
-            }
-            len += 1;
-        }
-        let Some(words) = words.get_mut(..len) else {
-            return;
-        };
-        self.hash.words(words);
-        for word in words.iter_mut() {
-            let place = index.place(*word);
-            index.prefetch(place);
-            *word = place.pack();
-        }
-        for (n, word) in ones(absent).zip(words) {
-            if let (Some(candidates), Some(place)) = (candidates.get_mut(n), places.get_mut(n)) {
-                // Where the first end is not at home it may be further on, and of a crowd anywhere.
-                let elsewhere = wide || candidates.passed;
-                *candidates = self.probe(&index, Place::unpack(*word));
-                candidates.passed |= elsewhere;
-                *place = *word;
-            }
-        }
-    }
-
-    /// A look at a key's home bucket. Fetches what it finds.
-    #[inline(always)]
-    fn probe(&self, index: &View<'_>, place: Place) -> Candidates {
-        let Some(home) = index.home(place) else {
-            return Candidates::default();
-        };
-        let found = index.candidates(home, place);
-        if found == 0 {
-            let passed = home.is_passed();
-            if passed {
-                index.prefetch_next(place);
-            }
-            return Candidates {
-                passed,
-                ..Candidates::default()
-            };
-        }
-        let first = index.candidate(home, found).entry;
-        self.prefetch_first(first);
-        let more = found & (found - 1);
-        if more != 0 {
-            self.prefetch_more(index, home, more);
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a bit for each of 15 slots"
-        )]
-        Candidates {
-            first,
-            found: found as u16,
-            passed: false,
-        }
-    }
-
-    #[inline(never)]
-    fn prefetch_more(&self, index: &View<'_>, home: &Bucket, mut found: u32) {
-        while found != 0 {
-            self.prefetch_first(index.candidate(home, found).entry);
             found &= found - 1;
         }
-    }
-
-    /// Brings what a lookup compares into the cache.
-    #[inline]
-    fn prefetch_first(&self, index: u32) {
-        if let Some(entry) = self.entries.get(index as usize) {
-            prefetch(entry);
-        }
-    }
-
-    /// The connection of a flow, wherever it is.
-    #[inline(never)]
-    pub(crate) fn look_up(&self, flow: &Flow) -> Option<Hit<'_>> {
-        if *flow == Flow::NONE {
+        let elsewhere = home.is_passed() || self.has_wide() || self.odd_ports.may_be_client(flow);
+        if direction == likely(flow) && !elsewhere {
             return None;
         }
-        let ends = [
-            (flow.src, Direction::FromClient),
-            (flow.dst, Direction::FromServer),
-        ];
-        let places = ends.map(|(end, direction)| {
-            let place = self.narrow(flow.protocol, end);
-            self.index.prefetch(place);
-            (place, direction)
-        });
-        for (place, direction) in places {
-            let hit = self
-                .index
-                .find(place, |named| self.recognise(named.entry, flow, direction));
-            if hit.is_some() {
-                return hit;
+        match self.hash.kind() {
+            Kind::Aes(hasher) => with_all_there_is(Anywhere {
+                table: self,
+                hasher,
+                flow,
+            }),
+            Kind::Sip(hasher) => with_all_there_is(Anywhere {
+                table: self,
+                hasher,
+                flow,
+            }),
+        }
+    }
+
+    /// The first entry with the tag of one of these ends, or of the whole flow, that is not in its
+    /// home bucket.
+    #[inline(never)]
+    pub(crate) fn find_further(
+        &self,
+        flow: &Flow,
+        ends: [Option<(Home<'_>, Direction)>; 2],
+    ) -> Option<(u32, Direction)> {
+        for (home, direction) in ends.into_iter().flatten() {
+            if let Some(named) = self.index.find_further(home, Some) {
+                self.prefetch_first(named.entry);
+                return Some((named.entry, direction));
             }
         }
         if !self.has_wide() {
             return None;
         }
-        self.index.find(self.wide(flow), |named| {
-            let direction = match named.key {
-                Key::Request => Direction::FromClient,
-                Key::Reply => Direction::FromServer,
-            };
-            self.recognise(named.entry, flow, direction)
-        })
+        let named = self.index.find(self.wide(flow), Some)?;
+        Some((named.entry, named.key.direction()))
+    }
+
+    /// Brings what a lookup compares into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch_first(&self, index: u32) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            prefetch(entry);
+        }
     }
 
     /// Whether there are connections that are found by their whole flow.
     #[inline]
-    fn has_wide(&self) -> bool {
+    pub(crate) fn has_wide(&self) -> bool {
         // Acquire: who saw one inserted sees it counted.
         self.wide_count.load(Acquire) != 0
     }
 
     /// The entry's connection, if a packet of this flow and direction belongs to it.
-    #[inline(always)]
     fn recognise(&self, index: u32, flow: &Flow, direction: Direction) -> Option<Hit<'_>> {
         let entry = self.entries.get(index as usize)?;
         let meant = match direction {
@@ -324,49 +217,106 @@ impl Table {
     }
 }
 
-/// What a look at a key's home bucket says.
-#[derive(Clone, Copy)]
-struct Candidates {
-    /// The first entry with the key's tag: most likely it.
-    first: u32,
-    /// A bit for each slot with the tag.
-    found: u16,
-    /// None here, but maybe elsewhere.
-    passed: bool,
-}
-
-impl Default for Candidates {
-    fn default() -> Self {
-        Self {
-            first: NIL,
-            found: 0,
-            passed: false,
-        }
-    }
-}
-
-impl Candidates {
-    /// Whether there is nothing if the first is not it.
-    #[inline]
-    const fn is_certain(self) -> bool {
-        self.found == 0 && !self.passed
-    }
-}
-
-/// The client's endpoint in a packet of this direction.
+/// Where the client of a packet is at home.
 #[inline(always)]
-const fn end(flow: &Flow, direction: Direction) -> &Endpoint {
-    match direction {
-        Direction::FromClient => &flow.src,
-        Direction::FromServer => &flow.dst,
+pub(crate) fn home<'g>(
+    index: &View<'g>,
+    hasher: &impl Hasher,
+    flow: &Flow,
+    direction: Direction,
+) -> Option<Home<'g>> {
+    let (client, _) = ends(flow, direction == Direction::FromServer);
+    index.home_of(hasher.endpoint(flow.protocol, client))
+}
+
+/// The lookup of one flow.
+struct Single<'a, 'g, H> {
+    table: &'g Table,
+    hasher: &'a H,
+    flow: &'a Flow,
+}
+
+impl<'g, H: Hasher> Work for Single<'_, 'g, H> {
+    type Done = Option<Hit<'g>>;
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) -> Option<Hit<'g>> {
+        let Self {
+            table,
+            hasher,
+            flow,
+        } = self;
+        let index = table.index.view();
+        let direction = likely(flow);
+        let reply = direction == Direction::FromServer;
+        let home = home(&index, hasher, flow, direction)?;
+        let found = index.candidates(level, home);
+        let first = index.candidate(home, found).entry;
+        if found != 0
+            && let Some(entry) = table.entries.get(first as usize)
+            && entry.is_plainly(flow, reply, sought_ports(flow, reply))
+        {
+            let conn = Conn {
+                table,
+                entry,
+                index: first,
+            };
+            if conn.is_sought(false) {
+                return Some(Hit { conn, direction });
+            }
+        }
+        table.look_up_again(home, flow, direction)
     }
 }
 
-/// The numbers of the bits that are set.
-fn ones(mut bits: Bits) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-        bits &= bits - 1;
-        Some(bit)
-    })
+/// The lookup of one flow at all places where it may be.
+struct Anywhere<'a, 'g, H> {
+    table: &'g Table,
+    hasher: &'a H,
+    flow: &'a Flow,
+}
+
+impl<'g, H: Hasher> Work for Anywhere<'_, 'g, H> {
+    type Done = Option<Hit<'g>>;
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) -> Option<Hit<'g>> {
+        let Self {
+            table,
+            hasher,
+            flow,
+        } = self;
+        if *flow == Flow::NONE {
+            return None;
+        }
+        let index = table.index.view();
+        let likely = likely(flow);
+        let other = Some(likely.reversed()).filter(|_| table.odd_ports.may_be_client(flow));
+        for direction in core::iter::once(likely).chain(other) {
+            let home = home(&index, hasher, flow, direction)?;
+            let mut found = index.candidates(level, home);
+            while found != 0 {
+                let entry = index.candidate(home, found).entry;
+                let hit = table.recognise(entry, flow, direction);
+                if hit.is_some() {
+                    return hit;
+                }
+                found &= found - 1;
+            }
+            if home.is_passed() {
+                let hit = table
+                    .index
+                    .find_further(home, |named| table.recognise(named.entry, flow, direction));
+                if hit.is_some() {
+                    return hit;
+                }
+            }
+        }
+        if !table.has_wide() {
+            return None;
+        }
+        table.index.find(table.wide(flow), |named| {
+            table.recognise(named.entry, flow, named.key.direction())
+        })
+    }
 }

@@ -3,7 +3,6 @@
 //!
 //! In: references and values. Out: values. Never: a write to memory.
 
-use crate::hash::{LANES, lanes};
 use crate::mapping::Zero;
 use crate::sync::AtomicU64;
 #[cfg(any(test, not(all(target_arch = "x86_64", not(any(miri, lvs_loom))))))]
@@ -88,6 +87,39 @@ impl Halves {
         found
     }
 
+    /// The same in fewer instructions.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    #[allow(unsafe_code, reason = "the compiler has no atomic loads of 32 bytes")]
+    fn equal_avx2(&self, value: u32, mask: u32) -> u32 {
+        use core::arch::x86_64::_mm256_set1_epi32;
+        let value = _mm256_set1_epi32(value.cast_signed());
+        let mask = _mm256_set1_epi32(mask.cast_signed());
+        let (low, high): (u32, u32);
+        // SAFETY: as in `equal`, with 16 atomic loads of 4 bytes each in the place of 8: no half is
+        // read in parts.
+        unsafe {
+            core::arch::asm!(
+                "vpand {a}, {mask}, ymmword ptr [{words}]",
+                "vpand {b}, {mask}, ymmword ptr [{words} + 32]",
+                "vpcmpeqd {a}, {a}, {value}",
+                "vpcmpeqd {b}, {b}, {value}",
+                "vmovmskps {low:e}, {a}",
+                "vmovmskps {high:e}, {b}",
+                a = out(ymm_reg) _,
+                b = out(ymm_reg) _,
+                mask = in(ymm_reg) mask,
+                value = in(ymm_reg) value,
+                words = in(reg) self.0.as_ptr(),
+                low = lateout(reg) low,
+                high = lateout(reg) high,
+                options(nostack, preserves_flags),
+            );
+        }
+        low | (high << 8)
+    }
+
     /// The same for other processors.
     #[cfg(not(all(target_arch = "x86_64", not(any(miri, lvs_loom)))))]
     #[inline]
@@ -108,6 +140,71 @@ impl Halves {
     }
 }
 
+/// Which of the processor's instructions [`Work`] is compiled for.
+pub(crate) trait Level: Copy {
+    /// A bit for each half that equals `value` under `mask`. Its loads acquire.
+    fn equal(self, halves: &Halves, value: u32, mask: u32) -> u32;
+}
+
+/// What every processor of this architecture has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common;
+
+impl Level for Common {
+    #[inline(always)]
+    fn equal(self, halves: &Halves, value: u32, mask: u32) -> u32 {
+        halves.equal(value, mask)
+    }
+}
+
+/// Something that is compiled once for each [`Level`]. `run`, and whatever it calls that shall use
+/// the level's instructions, has to be `#[inline(always)]`.
+pub(crate) trait Work {
+    type Done;
+    fn run<L: Level>(self, level: L) -> Self::Done;
+}
+
+/// Does the work with what this processor has.
+#[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
+#[inline]
+#[allow(unsafe_code, reason = "calls a function of certain processors")]
+pub(crate) fn with_all_there_is<W: Work>(work: W) -> W::Done {
+    /// The processor has been asked for AVX2, AES and BMI.
+    #[derive(Clone, Copy)]
+    struct Wide(());
+
+    impl Level for Wide {
+        #[inline(always)]
+        fn equal(self, halves: &Halves, value: u32, mask: u32) -> u32 {
+            // SAFETY: a `Wide` is made only where the processor has been asked.
+            unsafe { halves.equal_avx2(value, mask) }
+        }
+    }
+
+    #[target_feature(enable = "avx2,aes,bmi1,bmi2")]
+    fn wide<W: Work>(work: W) -> W::Done {
+        work.run(Wide(()))
+    }
+
+    if std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+    {
+        // SAFETY: the processor was asked.
+        unsafe { wide(work) }
+    } else {
+        work.run(Common)
+    }
+}
+
+/// The same for other processors.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, lvs_loom)))))]
+#[inline]
+pub(crate) fn with_all_there_is<W: Work>(work: W) -> W::Done {
+    work.run(Common)
+}
+
 /// Keys of five rounds of AES. Only where the processor can compute them.
 #[derive(Clone, Copy)]
 pub(crate) struct AesKey([[u64; 2]; 5]);
@@ -119,65 +216,32 @@ impl AesKey {
         std::arch::is_x86_feature_detected!("aes").then_some(Self(keys))
     }
 
-    /// Hashes each word.
-    #[inline]
-    pub(crate) fn words(&self, words: &mut [u64]) {
-        // SAFETY: `new` has asked the processor.
-        unsafe { self.words_aes(words) }
-    }
-
-    #[target_feature(enable = "aes")]
-    fn words_aes(&self, words: &mut [u64]) {
-        use core::arch::x86_64::{_mm_cvtsi64_si128, _mm_cvtsi128_si64};
-        let keys = self.keys();
-        for word in words {
-            let block = _mm_cvtsi64_si128(word.cast_signed());
-            *word = _mm_cvtsi128_si64(Self::rounds(&keys, block)).cast_unsigned();
-        }
-    }
-
-    /// Hashes blocks as one.
-    pub(crate) fn blocks(&self, blocks: &[[u64; 2]]) -> u64 {
+    /// Hashes blocks as one: each is added to the hash of those before it.
+    #[inline(always)]
+    pub(crate) fn blocks<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64 {
         // SAFETY: `new` has asked the processor.
         unsafe { self.blocks_aes(blocks) }
     }
 
-    #[target_feature(enable = "aes")]
-    fn blocks_aes(&self, blocks: &[[u64; 2]]) -> u64 {
-        use core::arch::x86_64::{_mm_cvtsi128_si64, _mm_setzero_si128, _mm_xor_si128};
-        let keys = self.keys();
-        let hash = blocks.iter().fold(_mm_setzero_si128(), |hash, block| {
-            Self::rounds(&keys, _mm_xor_si128(hash, load(*block)))
-        });
-        _mm_cvtsi128_si64(hash).cast_unsigned()
-    }
-
-    #[target_feature(enable = "aes")]
-    fn keys(&self) -> [core::arch::x86_64::__m128i; 5] {
-        let [a, b, c, d, e] = self.0;
-        [load(a), load(b), load(c), load(d), load(e)]
-    }
-
     #[inline]
     #[target_feature(enable = "aes")]
-    fn rounds(
-        keys: &[core::arch::x86_64::__m128i; 5],
-        block: core::arch::x86_64::__m128i,
-    ) -> core::arch::x86_64::__m128i {
-        use core::arch::x86_64::{_mm_aesenc_si128, _mm_xor_si128};
-        let [first, rest @ ..] = keys;
-        rest.iter()
-            .fold(_mm_xor_si128(block, *first), |block, key| {
-                _mm_aesenc_si128(block, *key)
-            })
+    fn blocks_aes<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64 {
+        use core::arch::x86_64::{
+            _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_setzero_si128, _mm_xor_si128,
+        };
+        let [first, rest @ ..] = self
+            .0
+            .map(|[low, high]| _mm_set_epi64x(high.cast_signed(), low.cast_signed()));
+        let hash = blocks
+            .into_iter()
+            .fold(_mm_setzero_si128(), |hash, [low, high]| {
+                let block = _mm_set_epi64x(high.cast_signed(), low.cast_signed());
+                let block = _mm_xor_si128(_mm_xor_si128(hash, block), first);
+                rest.iter()
+                    .fold(block, |block, key| _mm_aesenc_si128(block, *key))
+            });
+        _mm_cvtsi128_si64(hash).cast_unsigned()
     }
-}
-
-#[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
-#[inline]
-#[target_feature(enable = "sse2")]
-fn load([low, high]: [u64; 2]) -> core::arch::x86_64::__m128i {
-    core::arch::x86_64::_mm_set_epi64x(high.cast_signed(), low.cast_signed())
 }
 
 /// The same for other processors, which have none.
@@ -187,44 +251,9 @@ impl AesKey {
         None
     }
 
-    pub(crate) const fn words(&self, _: &mut [u64]) {}
-
-    pub(crate) const fn blocks(&self, _: &[[u64; 2]]) -> u64 {
+    pub(crate) const fn blocks<const N: usize>(&self, _: [[u64; 2]; N]) -> u64 {
         self.0.len() as u64
     }
-}
-
-/// [`lanes`], compiled for the widest registers that this processor has.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
-#[allow(unsafe_code, reason = "calls functions of certain processors")]
-pub(crate) fn hash_lanes(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
-    #[target_feature(enable = "avx512f,avx512vl")]
-    fn with_avx512(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
-        lanes(key, words)
-    }
-    #[target_feature(enable = "avx2")]
-    fn with_avx2(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
-        lanes(key, words)
-    }
-    if std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-    {
-        // SAFETY: the processor was asked.
-        unsafe { with_avx512(key, words) }
-    } else if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor was asked.
-        unsafe { with_avx2(key, words) }
-    } else {
-        lanes(key, words)
-    }
-}
-
-/// The same for other processors.
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
-#[inline]
-pub(crate) fn hash_lanes(key: [u64; 2], words: [u64; LANES]) -> [u64; LANES] {
-    lanes(key, words)
 }
 
 #[cfg(all(test, not(lvs_loom)))]
@@ -265,7 +294,7 @@ mod tests {
         let Some(key) = AesKey::new(keys.map(block)) else {
             return; // this processor has no AES
         };
-        let hash = key.blocks(&[block("3243f6a8885a308d313198a2e0370734")]);
+        let hash = key.blocks([block("3243f6a8885a308d313198a2e0370734")]);
         // The state at the start of round 5.
         assert_eq!(hash, block("e0927fe8c86363c0d9b1355085b8be01")[0]);
     }

@@ -9,6 +9,7 @@ use crate::handle::Handle;
 use crate::hash::FlowHash;
 use crate::index::{Index, Key, Named, Place};
 use crate::mapping::{Mapping, Slab};
+use crate::odd_ports::OddPorts;
 use crate::pool::Pool;
 use crate::raw::prefetch;
 use crate::sync::{
@@ -116,6 +117,7 @@ pub struct Table {
     pub(crate) pool: Pool,
     pub(crate) epoch: Epoch,
     pub(crate) hash: FlowHash,
+    pub(crate) odd_ports: OddPorts,
     /// Connections with a key made of their whole flow.
     pub(crate) wide_count: CachePadded<AtomicUsize>,
     /// Entries that the collector shall look at: new ones, and those that end earlier than it knows.
@@ -148,6 +150,7 @@ impl Table {
             pool: Pool::new(Slab::of(mapping, 0, 1), capacity),
             epoch: Epoch::new(MAX_HANDLES),
             hash,
+            odd_ports: OddPorts::new(),
             wide_count: CachePadded::new(AtomicUsize::new(0)),
             queue: CachePadded::new(AtomicU32::new(NIL)),
             ended: CachePadded::new(AtomicUsize::new(0)),
@@ -327,7 +330,7 @@ impl Table {
     /// Where what an endpoint is the client of is found.
     #[inline]
     pub(crate) fn narrow(&self, protocol: Protocol, endpoint: Endpoint) -> Place {
-        self.index.place(self.hash.endpoint(protocol, endpoint))
+        self.index.place(self.hash.endpoint(protocol, &endpoint))
     }
 
     /// Where a template is found, and connections of crowds.
