@@ -199,8 +199,9 @@ pub(crate) mod native {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "halves, on purpose")]
     pub(crate) const fn longest(old: [u8; 16], new: [u8; 16]) -> u32 {
-        let (old, new) = (!u128::from_ne_bytes(old), u128::from_ne_bytes(new));
-        let removed = wrap(old as u64, (old >> 64) as u64);
+        let (old, new) = (u128::from_ne_bytes(old), u128::from_ne_bytes(new));
+        // The complement of a sum is the sum of the complements, and one operation.
+        let removed = !wrap(old as u64, (old >> 64) as u64);
         let added = wrap(new as u64, (new >> 64) as u64);
         fold(wrap(removed, added)) as u32
     }

@@ -26,7 +26,7 @@ mod transport;
 use crate::bytes::{array, u16_at};
 use crate::frame::Frame;
 use crate::packet::{Fragment, Kind, Packet};
-use lvs_core::{Addr, DropReason, Family, Flow};
+use lvs_core::{Addr, DropReason, Family};
 
 pub(crate) use ipv6::MAX_EXTENSION_HEADERS;
 pub(crate) use transport::{ICMP_LEN, TCP_LEN, UDP_LEN};
@@ -90,8 +90,7 @@ pub(crate) struct Network {
 /// IP is none of that but [`Kind::NotIp`].
 #[inline]
 pub fn parse(frame: &Frame<'_>) -> Result<Packet, DropReason> {
-    let mut flow = Flow::NONE;
-    match Plain::of(frame, &mut flow).and_then(|plain| plain.packet(frame, &flow)) {
+    match plain::parse(frame) {
         Some(packet) => Ok(packet),
         None => general(frame),
     }

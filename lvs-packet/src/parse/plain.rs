@@ -11,7 +11,7 @@ use super::{TCP_LEN, UDP_LEN, number};
 use crate::bytes::{array, u8_at, u16_at, u32_at, u64_at};
 use crate::checksum;
 use crate::frame::Frame;
-use crate::packet::{Fragment, Kind, Packet, TcpFlags};
+use crate::packet::{Kind, Packet, TcpFlags};
 use lvs_core::{Addr, Endpoint, Family, Flow, Protocol};
 
 /// A plain frame, by what it carries: TCP or UDP, whole, over IPv4 without options or IPv6 without
@@ -56,13 +56,10 @@ impl Plain {
     #[inline(always)]
     #[must_use]
     pub fn of(frame: &Frame<'_>, flow: &mut Flow) -> Option<Self> {
-        let bytes = frame.get()?;
-        let head: &[u8; HEAD_V4] = bytes.first_chunk()?;
-        match u16::from_ne_bytes(*array(head, 12)?) {
-            V4 => ipv4(head, bytes.len(), flow),
-            V6 => ipv6(bytes.first_chunk()?, bytes.len(), flow),
-            _ => None,
-        }
+        look(frame, |plain, seen| {
+            *flow = seen;
+            Some(plain)
+        })
     }
 
     /// The family of its addresses.
@@ -77,52 +74,90 @@ impl Plain {
 
     /// What the general parser says of it. `frame` and `flow` are those that it was found with; of
     /// another frame the answer is of no meaning.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn packet(self, frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
-        let head: &[u8; HEAD_V4] = frame.get()?.first_chunk()?;
-        let (kind, tcp) = match self {
-            Self::Tcp4 | Self::Tcp6 => (Kind::Tcp, true),
-            Self::Udp4 | Self::Udp6 => (Kind::Udp, false),
-        };
-        let family = self.family();
-        let octet = |at| u8_at(head, ETHERNET_LEN + at);
-        let word = |at| u16_at(head, ETHERNET_LEN + at);
-        let (l4, length, ttl, tos, dont_fragment) = match family {
-            Family::V4 => (L4_V4, word(2)?, octet(8)?, octet(1)?, octet(6)? & 0x40 != 0),
-            Family::V6 => (
-                L4_V6,
-                word(4)?,
-                octet(7)?,
-                octet(0)? << 4 | octet(1)? >> 4,
-                true,
-            ),
-        };
-        // What the length of an IPv6 packet does not count is what precedes the transport header.
-        let from = if family == Family::V4 {
-            ETHERNET_LEN
-        } else {
-            L4_V6
-        };
-        let tcp_flags = match tcp {
-            true => u8_at(frame.get()?, l4 + 13)?,
-            false => 0,
-        };
-        Some(Packet {
-            kind,
-            flow: *flow,
-            family,
-            protocol: flow.protocol.number(),
-            l3: u16::try_from(ETHERNET_LEN).ok()?,
-            l4: u16::try_from(l4).ok()?,
-            end: u32::try_from(from).ok()? + u32::from(length),
-            tcp_flags: TcpFlags(tcp_flags),
-            ttl,
-            tos,
-            dont_fragment,
-            fragment: Fragment::None,
-            sctp_chunk: 0,
-        })
+        // One straight run for each, whose offsets are constants.
+        match self {
+            Self::Tcp4 => read_ipv4::<true>(frame, flow),
+            Self::Udp4 => read_ipv4::<false>(frame, flow),
+            Self::Tcp6 => read_ipv6::<true>(frame, flow),
+            Self::Udp6 => read_ipv6::<false>(frame, flow),
+        }
+    }
+}
+
+#[inline(always)]
+fn read_ipv4<const TCP: bool>(frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
+    let head: &[u8; HEAD_V4] = frame.get()?.first_chunk()?;
+    let total = u16_at(head, ETHERNET_LEN + 2)?;
+    Some(Packet {
+        family: Family::V4,
+        l4: constant(L4_V4),
+        end: u32::from(constant(ETHERNET_LEN)) + u32::from(total),
+        tcp_flags: TcpFlags(u8_at(head, L4_V4 + 13).filter(|_| TCP).unwrap_or(0)),
+        ttl: u8_at(head, ETHERNET_LEN + 8)?,
+        tos: u8_at(head, ETHERNET_LEN + 1)?,
+        dont_fragment: u8_at(head, ETHERNET_LEN + 6)? & 0x40 != 0,
+        ..of_flow::<TCP>(flow)
+    })
+}
+
+#[inline(always)]
+fn read_ipv6<const TCP: bool>(frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
+    let head: &[u8; HEAD_V6] = frame.get()?.first_chunk()?;
+    let payload = u16_at(head, ETHERNET_LEN + 4)?;
+    Some(Packet {
+        family: Family::V6,
+        l4: constant(L4_V6),
+        // What the length does not count is what precedes the transport header.
+        end: u32::from(constant(L4_V6)) + u32::from(payload),
+        tcp_flags: TcpFlags(u8_at(head, L4_V6 + 13).filter(|_| TCP).unwrap_or(0)),
+        ttl: u8_at(head, ETHERNET_LEN + 7)?,
+        tos: u8_at(head, ETHERNET_LEN)? << 4 | u8_at(head, ETHERNET_LEN + 1)? >> 4,
+        dont_fragment: true,
+        ..of_flow::<TCP>(flow)
+    })
+}
+
+/// What both families have in common.
+#[inline(always)]
+const fn of_flow<const TCP: bool>(flow: &Flow) -> Packet {
+    let (kind, protocol) = if TCP {
+        (Kind::Tcp, number::TCP)
+    } else {
+        (Kind::Udp, number::UDP)
+    };
+    let mut packet = Packet::not_ip(kind, constant(ETHERNET_LEN), 0);
+    packet.flow = *flow;
+    packet.protocol = protocol;
+    packet
+}
+
+/// A small offset as a header's.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "below 256, as is checked")]
+const fn constant(at: usize) -> u16 {
+    assert!(at < 256);
+    at as u16
+}
+
+/// The packet of a plain frame; `None` of any other.
+#[inline(always)]
+pub(super) fn parse(frame: &Frame<'_>) -> Option<Packet> {
+    look(frame, |plain, flow| plain.packet(frame, &flow))
+}
+
+/// What follows from a plain frame and its flow. `then` becomes part of each of the four ways, which know
+/// what they found: nothing is asked twice.
+#[inline(always)]
+fn look<T>(frame: &Frame<'_>, then: impl FnOnce(Plain, Flow) -> Option<T>) -> Option<T> {
+    let bytes = frame.get()?;
+    let head: &[u8; HEAD_V4] = bytes.first_chunk()?;
+    match u16::from_ne_bytes(*array(head, 12)?) {
+        V4 => ipv4(head, bytes.len(), then),
+        V6 => ipv6(bytes.first_chunk()?, bytes.len(), then),
+        _ => None,
     }
 }
 
@@ -131,7 +166,11 @@ const V4: u16 = ETHERTYPE_IPV4.to_be();
 const V6: u16 = ETHERTYPE_IPV6.to_be();
 
 #[inline(always)]
-fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
+fn ipv4<T>(
+    head: &[u8; HEAD_V4],
+    len: usize,
+    then: impl FnOnce(Plain, Flow) -> Option<T>,
+) -> Option<T> {
     /// Version 4, five words long; and of the word of the fragment nothing but DF.
     const FIXED: u64 = 0xff00_0000_0000_3fff_u64.to_be();
     const PLAIN: u64 = 0x4500_0000_0000_0000_u64.to_be();
@@ -151,30 +190,35 @@ fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
     if ETHERNET_LEN + total > len {
         return None;
     }
+    let flow = |protocol| {
+        let end = |address, port| {
+            let address = Addr::from_v4_bits(u32_at(head, address)?);
+            Some(Endpoint::new(address, u16_at(head, port)?))
+        };
+        let (src, dst) = (
+            end(ETHERNET_LEN + 12, L4_V4)?,
+            end(ETHERNET_LEN + 16, L4_V4 + 2)?,
+        );
+        Some(Flow::new(protocol, src, dst))
+    };
     let next = u8_at(head, ETHERNET_LEN + 9)?;
-    let (plain, protocol) = if next == number::TCP {
+    if next == number::TCP {
         fits_tcp::<IPV4_LEN>(u8_at(head, L4_V4 + 12)?, total)?;
-        (Plain::Tcp4, Protocol::Tcp)
+        then(Plain::Tcp4, flow(Protocol::Tcp)?)
     } else if next == number::UDP {
         fits_udp::<IPV4_LEN>(u16_at(head, L4_V4 + 4)?, total)?;
-        (Plain::Udp4, Protocol::Udp)
+        then(Plain::Udp4, flow(Protocol::Udp)?)
     } else {
-        return None;
-    };
-    let end = |address, port| {
-        let address = Addr::from_v4_bits(u32_at(head, address)?);
-        Some(Endpoint::new(address, u16_at(head, port)?))
-    };
-    *flow = Flow::new(
-        protocol,
-        end(ETHERNET_LEN + 12, L4_V4)?,
-        end(ETHERNET_LEN + 16, L4_V4 + 2)?,
-    );
-    Some(plain)
+        None
+    }
 }
 
 #[inline(always)]
-fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
+fn ipv6<T>(
+    head: &[u8; HEAD_V6],
+    len: usize,
+    then: impl FnOnce(Plain, Flow) -> Option<T>,
+) -> Option<T> {
     /// Of what is refused, mapped IPv4 addresses begin with zeros, and multicast is the last.
     const MULTICAST: u64 = 0xff00_0000_0000_0000;
 
@@ -193,22 +237,21 @@ fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
     if L4_V6 + payload > len {
         return None;
     }
+    let flow = |protocol| {
+        let src = Endpoint::new(src, u16_at(head, L4_V6)?);
+        let dst = Endpoint::new(dst, u16_at(head, L4_V6 + 2)?);
+        Some(Flow::new(protocol, src, dst))
+    };
     let next = u8_at(head, ETHERNET_LEN + 6)?;
-    let (plain, protocol) = if next == number::TCP {
+    if next == number::TCP {
         fits_tcp::<0>(u8_at(head, L4_V6 + 12)?, payload)?;
-        (Plain::Tcp6, Protocol::Tcp)
+        then(Plain::Tcp6, flow(Protocol::Tcp)?)
     } else if next == number::UDP {
         fits_udp::<0>(u16_at(head, L4_V6 + 4)?, payload)?;
-        (Plain::Udp6, Protocol::Udp)
+        then(Plain::Udp6, flow(Protocol::Udp)?)
     } else {
-        return None;
-    };
-    *flow = Flow::new(
-        protocol,
-        Endpoint::new(src, u16_at(head, L4_V6)?),
-        Endpoint::new(dst, u16_at(head, L4_V6 + 2)?),
-    );
-    Some(plain)
+        None
+    }
 }
 
 /// Whether a TCP header whose data begins where its octet says fits behind so many bytes of a packet.
