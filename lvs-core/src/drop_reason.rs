@@ -60,6 +60,9 @@ drop_reasons! {
     BadIcmpChecksum = "bad_icmp_checksum",
     /// An ICMP error whose quoted packet cannot be read.
     BadIcmpQuote = "bad_icmp_quote",
+    /// The TCP or UDP checksum of a packet for a VIP that nobody serves is wrong: no host answers such
+    /// a packet.
+    BadTransportChecksum = "bad_transport_checksum",
     // Deciding.
     /// A fragment of a datagram whose connection is gone.
     FragmentUnknown = "fragment_unknown",

@@ -10,7 +10,12 @@ use crate::verdict::Verdict;
 use lvs_conn::sctp_state::chunk;
 use lvs_core::{DropReason, Flow};
 use lvs_packet::answer::{self, IcmpProblem};
-use lvs_packet::{Frame, Kind, Packet, TcpFlags, ttl};
+use lvs_packet::{Frame, Kind, Packet, TcpFlags, checksum, ttl};
+
+/// Whether a stack would not even answer: nobody can say whose packet it was.
+fn has_bad_checksum(frame: &Frame<'_>, packet: &Packet) -> bool {
+    matches!(packet.kind, Kind::Tcp | Kind::Udp) && checksum::verify(frame, packet) == Some(false)
+}
 
 impl<R: Routes> Decider<'_, '_, R> {
     /// A packet that the director has no connection for and no service takes: the host's, unless
@@ -45,6 +50,9 @@ impl<R: Routes> Decider<'_, '_, R> {
 
     /// What the host's stack would say for a VIP if it had it (3.7, last row).
     fn answer_for_vip(&mut self, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+        if has_bad_checksum(frame, packet) {
+            return Verdict::Drop(DropReason::BadTransportChecksum);
+        }
         match packet.kind {
             Kind::Tcp if packet.tcp_flags.contains(TcpFlags::RST) => Verdict::Pass,
             Kind::Tcp => match answer::tcp_reset(frame, packet) {

@@ -233,6 +233,22 @@ fn packets_of_nobody_are_the_hosts() {
     assert_eq!(out.packet().tcp_flags, TcpFlags::RST);
     let out = site.udp("10.1.0.5:4000", "10.0.0.1:53", b"?");
     assert_eq!(out.verdict, Verdict::Answer(None));
+    // Not to what was damaged on its way: whose packet it was is not known.
+    let damaged = DropReason::BadTransportChecksum;
+    for (mut bytes, checksum) in [
+        (
+            common::tcp("10.1.0.5:4000", "10.0.0.1:80", ACK, b""),
+            14 + 20 + 16,
+        ),
+        (
+            common::udp("10.1.0.5:4000", "10.0.0.1:53", b"?"),
+            14 + 20 + 6,
+        ),
+    ] {
+        bytes[checksum] ^= 1;
+        assert_eq!(site.send(&bytes).verdict, Verdict::Drop(damaged));
+    }
+    assert_eq!(site.dropped(damaged), 2);
     // A server's packet that no connection explains goes its way by the host's own forwarding.
     assert_eq!(
         site.tcp("10.2.0.1:80", "10.1.0.5:4000", ACK).verdict,

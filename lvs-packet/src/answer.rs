@@ -121,7 +121,7 @@ pub fn icmp_error(
     problem: IcmpProblem,
     source: Addr,
 ) -> Result<(), DropReason> {
-    if packet.kind == Kind::IcmpError {
+    if is_about_others(frame, packet) {
         return Err(DropReason::BadIcmpQuote);
     }
     if packet.fragment == Fragment::Later {
@@ -348,6 +348,21 @@ pub fn echo_reply(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     set_u16(message, 0, new);
     set_u16(message, 2, checksum::update(checksum, old, new));
     Ok(())
+}
+
+/// Whether a packet is one about which no ICMP error is sent (RFC 1122, 3.2.2): another error, a redirect
+/// or source quench among them, or an ICMP message of a type that nobody knows.
+fn is_about_others(frame: &Frame<'_>, packet: &Packet) -> bool {
+    /// The last type that Linux knows: address mask reply.
+    const LAST: u8 = 18;
+    match packet.kind {
+        Kind::IcmpError => true,
+        Kind::IcmpOther if packet.family == Family::V4 => {
+            let icmp_type = u8_at(frame.bytes(), packet.transport());
+            icmp_type.is_none_or(|found| matches!(found, 3 | 4 | 5 | 11 | 12) || found > LAST)
+        }
+        _ => false,
+    }
 }
 
 /// Whether there is someone to answer.

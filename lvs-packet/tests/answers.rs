@@ -105,6 +105,11 @@ fn what_may_not_be_answered_is_not() {
     let vip = v4().dst;
     let error = |b: &mut [u8]| build::icmp(b, &v4(), (3, 3), 0, &[0; 28]);
     assert_eq!(refused(&error, vip), DropReason::BadIcmpQuote);
+    // A redirect is an error as well, and what a type that nobody knows says may be one.
+    for kind in [(5, 1), (42, 0)] {
+        let other = |b: &mut [u8]| build::icmp(b, &v4(), kind, 0, &[0; 28]);
+        assert_eq!(refused(&other, vip), DropReason::BadIcmpQuote);
+    }
     let later = build::Ip {
         fragment: 5,
         ..v4()

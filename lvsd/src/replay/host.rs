@@ -8,7 +8,7 @@ use super::site::{NextHop, Site};
 use lvs_core::{Addr, DropReason, Family};
 use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::options::{self, Recorded, Refused};
-use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, ttl};
+use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, checksum, ttl};
 
 /// IGMP (IPv4), nothing at all (IPv6), UDP-Lite: a Linux says nothing of what it has and nobody asked for.
 const SILENT: [[u8; 2]; 2] = [[2, 136], [59, 136]];
@@ -130,6 +130,10 @@ pub(crate) fn stack(
     from: Addr,
 ) -> Result<bool, DropReason> {
     if packet.fragment != Fragment::None {
+        return Ok(false);
+    }
+    let is_checked = matches!(packet.kind, Kind::Tcp | Kind::Udp);
+    if is_checked && checksum::verify(frame, packet) == Some(false) {
         return Ok(false);
     }
     match packet.kind {
