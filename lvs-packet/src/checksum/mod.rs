@@ -40,13 +40,15 @@ pub fn full(bytes: &[u8]) -> u16 {
 #[inline]
 fn native_sum(bytes: &[u8]) -> u64 {
     // Independent accumulators, fed with half of their width: no carry to chase, and the loop
-    // becomes vector code. 2^32 blocks fit.
-    let (blocks, rest) = bytes.as_chunks::<32>();
+    // becomes vector code. 2^31 blocks fit.
+    const LOW: u64 = 0xffff_ffff;
+    let (blocks, rest) = bytes.as_chunks::<64>();
     let mut lanes = [0_u64; 8];
     for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
+        let (words, _) = block.as_chunks::<8>();
         for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
+            let word = u64::from_ne_bytes(*word);
+            *lane += (word & LOW) + (word >> 32);
         }
     }
     let mut total: u64 = lanes.iter().sum();
