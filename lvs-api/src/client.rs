@@ -283,7 +283,14 @@ impl Client {
             let mut sender = open(socket).await?;
             wait(socket, sender.send_request(request))
                 .await?
-                .map_err(|why| broken(socket, &why))
+                .map_err(|why| match why.is_parse() {
+                    // No HTTP at all.
+                    true => ClientError::OtherVersion {
+                        socket: socket.clone(),
+                        theirs: None,
+                    },
+                    false => broken(socket, &why),
+                })
         })?;
         self.judge(response)
     }

@@ -51,6 +51,24 @@ impl Said {
         self.check(rows, column, &format!("'{}' command", command.name()))
     }
 
+    /// The same for the options of our own that may stand anywhere.
+    pub(crate) fn check_ours(&self, command: Command) -> Result<(), Failure> {
+        let ours = [
+            ("json", self.json, &[Command::List, Command::Sysctl][..]),
+            ("drops", self.drops, &[Command::List]),
+            ("atomic", self.atomic, &[Command::Restore]),
+        ];
+        for (name, said, commands) in ours {
+            if said && !commands.contains(&command) {
+                return Err(Failure::usage(format!(
+                    "Illegal '{name}' option with the '{}' command",
+                    command.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn check_tunnel(&self) -> Result<(), Failure> {
         let name = TUNNELS.get(self.tunnel_type).copied().unwrap_or_default();
         let rows = TUNNEL_PERMISSIONS.into_iter();
@@ -310,6 +328,9 @@ impl Said {
             (Opt::TunInfo, ListMode::Tunnels),
         ];
         let mode = modes.into_iter().find(|(option, _)| self.has(*option));
+        if self.drops && (mode.is_some() || only.is_some()) {
+            return Err(Failure::usage("options conflicts in the list command"));
+        }
         Ok(Request::List(Listing {
             only,
             mode: match mode {

@@ -27,7 +27,10 @@ pub(crate) fn parse(program: &str, args: &[String], names: &dyn Names) -> Result
     let mut said = Said::default();
     let Some(command) = first(&mut words, args.is_empty(), &mut said, program)? else {
         return Ok(Parsed {
-            request: Request::List(Listing::default()),
+            request: Request::List(Listing {
+                json: said.json,
+                ..Listing::default()
+            }),
             socket: said.socket,
         });
     };
@@ -60,6 +63,7 @@ pub(crate) fn parse(program: &str, args: &[String], names: &dyn Names) -> Result
     }
     said.read_flags()?;
     said.check_permissions(command)?;
+    said.check_ours(command)?;
     let socket = said.socket.take();
     let request = said.conclude(command, timeouts)?;
     Ok(Parsed { request, socket })
@@ -77,6 +81,7 @@ fn first(
             Some(Ok(token)) => token,
             None if nothing => return Ok(None),
             None if words.strays().is_empty() && said.json | said.socket.is_some() => {
+                said.check_ours(Command::List)?;
                 return Ok(None);
             }
             Some(Err(_)) | None => return Err(Failure::try_help(program)),

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
             input: &mut BufReader::new(io::stdin()),
             output: &mut output,
             errors: &mut io::stderr(),
-            socket: std::env::var_os(lvs_api::SOCKET_VARIABLE).map(Into::into),
+            socket: std::env::var_os(lvs_api::SOCKET_VARIABLE)
+                .filter(|path| !path.is_empty())
+                .map(Into::into),
             names: &System,
         },
     );

@@ -174,6 +174,52 @@ fn json_is_what_the_daemon_says() {
     let timeouts = daemon.run(&["-L", "--timeout", "--json"], "").stdout;
     assert_eq!(timeouts, "{\"tcp\":900,\"tcp_fin\":120,\"udp\":300}\n");
     assert_eq!(daemon.run(&["-L", "--daemon", "--json"], "").stdout, "[]\n");
+    // Nothing but the option is the listing of rules, as nothing at all is.
+    assert_eq!(daemon.run(&["--json"], "").stdout, seen.stdout);
+}
+
+/// An option that could do nothing is refused, not passed over.
+#[test]
+fn options_of_our_own_have_their_commands() {
+    let (_, daemon) = start();
+    for (args, message) in [
+        (
+            &["-S", "--json"][..],
+            "Illegal 'json' option with the 'save' command",
+        ),
+        (
+            &["--json", "-C"],
+            "Illegal 'json' option with the 'flush' command",
+        ),
+        (
+            &["--atomic"],
+            "Try `lvsadm -h' or 'lvsadm --help' for more information.",
+        ),
+        (
+            &["-L", "--atomic"],
+            "Illegal 'atomic' option with the 'list' command",
+        ),
+        (
+            &["--atomic", "--json"],
+            "Illegal 'atomic' option with the 'list' command",
+        ),
+        (
+            &["-Z", "--drops"],
+            "Illegal 'drops' option with the 'zero' command",
+        ),
+        (
+            &["-L", "--drops", "--stats"],
+            "options conflicts in the list command",
+        ),
+        (
+            &["-L", "--drops", "-t", "192.0.2.1:80"],
+            "options conflicts in the list command",
+        ),
+    ] {
+        let seen = daemon.run(args, "");
+        assert_eq!(seen.stderr.trim_end(), message, "{args:?}");
+        assert_eq!(seen.stdout, "", "{args:?}");
+    }
 }
 
 /// What IPVS has not: said, listed, saved, and restored to the same.

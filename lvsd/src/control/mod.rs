@@ -13,6 +13,7 @@ pub(crate) mod marks;
 mod memory;
 pub mod reload;
 mod routes;
+mod seats;
 mod server;
 mod socket;
 mod sync_book;

@@ -1,9 +1,10 @@
 //! One handler for each line of the protocol's table.
 
 use super::backend::Backend;
+use super::seats::Guest;
 use super::server::Limits;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Extension, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -43,34 +44,43 @@ pub(super) fn router(backend: Arc<dyn Backend>, limits: &Limits) -> Router {
         .route("/v1/openapi.json", get(openapi))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(body))
-        .layer(middleware::from_fn(move |request: Request, next: Next| {
-            within(patience, body, request, next)
-        }))
+        // Bodies are read, within their limit, before a handler sees them.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(
+            move |Extension(guest): Extension<Arc<Guest>>, request: Request, next: Next| {
+                within(patience, body, guest, request, next)
+            },
+        ))
         .with_state(backend)
 }
 
-/// Limits the time until an answer begins and what a body may announce, and stamps the answer with
-/// our version.
+/// Limits the time until an answer begins and what a body may be, and stamps the answer with our
+/// version.
 async fn within(
     patience: std::time::Duration,
-    body: usize,
+    limit: usize,
+    guest: Arc<Guest>,
     request: Request,
     next: Next,
 ) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let mut response = if announced.is_some_and(|length| length > body as u64) {
-        StatusCode::PAYLOAD_TOO_LARGE.into_response()
-    } else {
-        match tokio::time::timeout(patience, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => plain(
-                StatusCode::REQUEST_TIMEOUT,
-                Refusal::new(Errno::Invalid, "the request did not arrive in time"),
-            ),
+    let working = Arc::clone(&guest);
+    let answer = async move {
+        match whole(request, limit).await {
+            Ok(request) => {
+                working.asked();
+                next.run(request).await
+            }
+            Err(refusal) => refusal,
         }
     };
+    let mut response = match tokio::time::timeout(patience, answer).await {
+        Ok(response) => response,
+        Err(_) => plain(
+            StatusCode::REQUEST_TIMEOUT,
+            Refusal::new(Errno::Invalid, "the request did not arrive in time"),
+        ),
+    };
+    guest.answered();
     // What an extractor of the framework refused has a text of its own.
     let json = HeaderValue::from_static("application/json");
     let status = response.status();
@@ -87,6 +97,41 @@ async fn within(
         .headers_mut()
         .insert(VERSION_HEADER, HeaderValue::from_static("1"));
     response
+}
+
+/// The request with its body read, or what is answered instead.
+async fn whole(request: Request, limit: usize) -> Result<Request, Response> {
+    let refuse = |status, sentence: String| plain(status, Refusal::new(Errno::Invalid, sentence));
+    let too_large = || {
+        let sentence = format!("the request is too large: a body has at most {limit} bytes");
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let (head, body) = request.into_parts();
+    match to_bytes(body, limit).await {
+        Ok(body) => Ok(Request::from_parts(head, body.into())),
+        Err(why) if is_limit(&why) => Err(too_large()),
+        Err(why) => Err(refuse(
+            StatusCode::BAD_REQUEST,
+            format!("the body of the request cannot be read: {why}"),
+        )),
+    }
+}
+
+/// Whether a body was longer than its limit.
+fn is_limit(why: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(why);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The description of this protocol for other programs.
@@ -225,11 +270,12 @@ async fn transaction(State(backend): Shared, body: Bytes) -> Response {
 }
 
 /// Streams the table in slices, so that a listing of millions costs the daemon kilobytes.
-async fn connections(State(backend): Shared) -> Response {
+async fn connections(State(backend): Shared, Extension(guest): Extension<Arc<Guest>>) -> Response {
     let slices = stream::unfold(Some(0), move |from| {
-        let backend = Arc::clone(&backend);
+        let (backend, guest) = (Arc::clone(&backend), Arc::clone(&guest));
         async move {
             let from = from?;
+            guest.answered();
             let slice = call(backend, move |backend| {
                 let mut connections = Vec::with_capacity(CHUNK);
                 let next = backend.connections(from, CHUNK, &mut connections);
