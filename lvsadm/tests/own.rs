@@ -193,7 +193,7 @@ fn options_of_our_own_have_their_commands() {
         ),
         (
             &["--atomic"],
-            "Try `lvsadm -h' or 'lvsadm --help' for more information.",
+            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.",
         ),
         (
             &["-L", "--atomic"],
