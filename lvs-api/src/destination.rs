@@ -108,6 +108,37 @@ impl From<&DestinationSpec> for Destination {
     }
 }
 
+/// Whether a destination can serve, as somebody found out who watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It serves, or nobody has said otherwise.
+    #[default]
+    Up,
+    /// It gets no new connections, and those it has go the way of its `on_removal`.
+    Failed,
+}
+
+impl Health {
+    /// The same for the director.
+    #[must_use]
+    pub const fn core(self) -> lvs_core::Health {
+        match self {
+            Self::Up => lvs_core::Health::Up,
+            Self::Failed => lvs_core::Health::Failed,
+        }
+    }
+}
+
+impl From<lvs_core::Health> for Health {
+    fn from(health: lvs_core::Health) -> Self {
+        match health {
+            lvs_core::Health::Up => Self::Up,
+            lvs_core::Health::Failed => Self::Failed,
+        }
+    }
+}
+
 /// How packets reach a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -55,7 +55,7 @@ mod status;
 mod wire;
 
 pub use client::{Client, ClientError};
-pub use destination::{Destination, Method, Tunnel, TunnelChecksum};
+pub use destination::{Destination, Health, Method, Tunnel, TunnelChecksum};
 pub use error::{Errno, Refusal, RefusalBody};
 pub use operation::{Mode, Operation, Report, Transaction};
 pub use service::{Netmask, Persistence, Service};

@@ -1,6 +1,6 @@
 //! What can be asked of a director, and in what company.
 
-use crate::{Destination, MarkRule, Refusal, Service, SyncRole, SyncStart, Timeouts, wire};
+use crate::{Destination, Health, MarkRule, Refusal, Service, SyncRole, SyncStart, Timeouts, wire};
 use lvs_core::{Endpoint, ServiceKey};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,18 @@ pub enum Operation {
         /// Which.
         #[serde(with = "wire::text")]
         address: Endpoint,
+    },
+    /// Say whether a destination can serve, as a health check found out. Edits and reloads leave it as
+    /// it is; a destination that is added is up.
+    SetHealth {
+        /// Of which service.
+        #[serde(with = "wire::key")]
+        service: ServiceKey,
+        /// Which.
+        #[serde(with = "wire::text")]
+        address: Endpoint,
+        /// Whether it can.
+        health: Health,
     },
     /// Remove all services.
     Flush {},

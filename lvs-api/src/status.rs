@@ -1,7 +1,7 @@
 //! What a director can tell: its rules with their counters, its connections, its settings.
 
 use crate::wire::{self, CountersWire, RatesWire};
-use crate::{Destination, Method, Service};
+use crate::{Destination, Health, Method, Service};
 use lvs_core::{Counters, DropReason, Endpoint, Protocol, Rates};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -48,6 +48,9 @@ pub struct DestinationStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Whether it can serve, as was said last.
+    #[serde(default)]
+    pub health: Health,
     /// Whether its upper threshold keeps new connections away.
     #[serde(default)]
     pub overloaded: bool,
@@ -81,6 +84,7 @@ impl DestinationStatus {
             active: 0,
             inactive: 0,
             persistent: 0,
+            health: Health::Up,
             overloaded: false,
             counters: Counters::default(),
             rates: Rates::default(),

@@ -14,6 +14,20 @@ pub struct Thresholds {
     pub lower: u32,
 }
 
+/// Whether a destination can serve, as somebody found out who watches it: nothing that an operator
+/// defines.
+///
+/// A failed destination gets no new connections, as if its weight were 0, and its connections are
+/// treated as [`DestinationSpec::on_removal`] says; persistence does not send clients to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Health {
+    /// It serves, or nobody has said otherwise.
+    #[default]
+    Up,
+    /// It does not.
+    Failed,
+}
+
 /// A destination as an operator defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationSpec {

@@ -38,7 +38,7 @@ mod time;
 
 pub use addr::{Addr, Endpoint, Family, ParseEndpointError};
 pub use counters::{Counters, Rates};
-pub use destination::{DestinationSpec, MAX_WEIGHT, Thresholds};
+pub use destination::{DestinationSpec, Health, MAX_WEIGHT, Thresholds};
 pub use drop_reason::DropReason;
 pub use flow::{Flow, Protocol};
 pub use local::{LocalAddresses, TooManyAddresses};

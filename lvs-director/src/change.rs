@@ -4,7 +4,7 @@
 
 use crate::control::Operation;
 use crate::marks::MarkRule;
-use lvs_core::{DestinationSpec, Endpoint, ServiceKey, ServiceSpec};
+use lvs_core::{DestinationSpec, Endpoint, Health, ServiceKey, ServiceSpec};
 
 /// See [`Operation`].
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,7 @@ pub(crate) enum Change<'a> {
     AddDestination(&'a ServiceKey, &'a DestinationSpec),
     EditDestination(&'a ServiceKey, &'a DestinationSpec),
     DeleteDestination(&'a ServiceKey, Endpoint),
+    SetHealth(&'a ServiceKey, Endpoint, Health),
     Flush,
     Zero(Option<&'a ServiceKey>),
     SetMarks(&'a [MarkRule]),
@@ -29,7 +30,9 @@ impl Change<'_> {
             Self::AddDestination(key, spec) | Self::EditDestination(key, spec) => {
                 Some((**key, Some(spec.endpoint)))
             }
-            Self::DeleteDestination(key, endpoint) => Some((**key, Some(*endpoint))),
+            Self::DeleteDestination(key, endpoint) | Self::SetHealth(key, endpoint, _) => {
+                Some((**key, Some(*endpoint)))
+            }
             Self::Zero(_) | Self::Flush | Self::SetMarks(_) => None,
         }
     }
@@ -44,6 +47,7 @@ impl<'a> From<&'a Operation<'a>> for Change<'a> {
             Operation::AddDestination(key, spec) => Self::AddDestination(key, spec),
             Operation::EditDestination(key, spec) => Self::EditDestination(key, spec),
             Operation::DeleteDestination(key, endpoint) => Self::DeleteDestination(key, *endpoint),
+            Operation::SetHealth(key, endpoint, health) => Self::SetHealth(key, *endpoint, *health),
             Operation::Flush => Self::Flush,
             Operation::Zero(key) => Self::Zero(key.as_ref()),
             Operation::SetMarks(rules) => Self::SetMarks(rules),

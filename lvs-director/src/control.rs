@@ -12,7 +12,7 @@ use crate::helper::{Helper, Helpers};
 use crate::marks::MarkRule;
 use crate::plan;
 use crate::rules::Rules;
-use lvs_core::{DestinationSpec, Endpoint, ServiceKey, ServiceSpec};
+use lvs_core::{DestinationSpec, Endpoint, Health, ServiceKey, ServiceSpec};
 use std::sync::Arc;
 
 /// A service with its destinations, as [`Director::replace`] takes it.
@@ -91,6 +91,22 @@ impl Director {
         endpoint: Endpoint,
     ) -> Result<(), RuleError> {
         self.perform(&Operation::DeleteDestination(*key, endpoint))
+    }
+
+    /// Says whether a destination can serve. A failed one keeps its place, its weight and all else that
+    /// its operator has said of it, and has them again when it is up; until then it gets no new
+    /// connections, and those it has go the way of its [`OnRemoval`](lvs_core::OnRemoval). Neither an
+    /// edit nor [`Director::replace`] changes it; a destination that is added is up.
+    ///
+    /// # Errors
+    /// [`RuleError::NoSuchService`], [`RuleError::NoSuchDestination`].
+    pub fn set_health(
+        &self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+        health: Health,
+    ) -> Result<(), RuleError> {
+        self.perform(&Operation::SetHealth(*key, endpoint, health))
     }
 
     /// Starts the counters of one service, or of all and the totals, again from zero, and their
@@ -192,6 +208,8 @@ pub enum Operation<'a> {
     EditDestination(ServiceKey, DestinationSpec),
     /// [`Director::delete_destination`].
     DeleteDestination(ServiceKey, Endpoint),
+    /// [`Director::set_health`].
+    SetHealth(ServiceKey, Endpoint, Health),
     /// [`Director::flush`].
     Flush,
     /// [`Director::zero`].

@@ -11,8 +11,8 @@ use crate::rules::is_ftp;
 use crate::stats::{Estimator, Sharded};
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Counters, DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, OnRemoval, Protocol,
-    ServiceKey, Thresholds, TunnelKind,
+    Counters, DestinationSpec, Endpoint, ForwardMethod, Health, LocalAddresses, OnRemoval,
+    Protocol, ServiceKey, Thresholds, TunnelKind,
 };
 use lvs_sched::Backend;
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub(crate) struct Destination {
     pub(crate) counters: Sharded,
     /// FULLNAT's ways to speak to it.
     pub(crate) locals: Arc<[Local]>,
+    /// What was found out about it last.
+    pub(crate) health: Health,
     /// It is on its way out, and its connections with it.
     pub(crate) leaving: Option<Leaving>,
     pub(crate) ledger: Arc<Ledger>,
@@ -174,6 +176,14 @@ impl Home {
 }
 
 impl Destination {
+    /// The weight that the scheduler is to see.
+    pub(crate) fn effective_weight(&self) -> u32 {
+        match self.health {
+            Health::Up => self.spec.weight,
+            Health::Failed => 0,
+        }
+    }
+
     /// A local endpoint was taken in vain.
     pub(crate) fn give_back(&self, local: Endpoint) {
         let mut locals = self.locals.iter();

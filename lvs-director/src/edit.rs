@@ -16,7 +16,8 @@ use crate::settings::Setting;
 use crate::stats::Estimator;
 use lvs_conn::DestinationId;
 use lvs_core::{
-    Counters, DestinationSpec, Endpoint, ForwardMethod, OnRemoval, ServiceKey, ServiceSpec, Tick,
+    Counters, DestinationSpec, Endpoint, ForwardMethod, Health, OnRemoval, ServiceKey, ServiceSpec,
+    Tick,
 };
 use lvs_sched::{Backend, Draft, Pool};
 use std::sync::Arc;
@@ -123,6 +124,9 @@ impl<'a> Edit<'a> {
             Change::AddDestination(key, spec) => self.add_destination(key, spec),
             Change::EditDestination(key, spec) => self.edit_destination(key, spec),
             Change::DeleteDestination(key, endpoint) => self.delete_destination(key, endpoint),
+            Change::SetHealth(key, endpoint, health) => {
+                self.change_destination(key, endpoint, |old| Destination { health, ..old });
+            }
             Change::Flush => {
                 self.close();
                 let keys: Vec<_> = self.rules.services().map(|service| service.key).collect();
@@ -246,6 +250,7 @@ impl<'a> Edit<'a> {
                 Destination {
                     spec: terms,
                     home: Arc::clone(&service.home),
+                    health: Health::Up,
                     leaving: None,
                     ..Destination::clone(&old)
                 }
@@ -281,6 +286,7 @@ impl<'a> Edit<'a> {
             spec,
             counters: control.slabs.give(self.director.workers),
             locals: Arc::default(),
+            health: Health::Up,
             leaving: None,
             ledger: Arc::default(),
             home: Arc::clone(&service.home),
@@ -301,7 +307,7 @@ impl<'a> Edit<'a> {
             }
             _ => Arc::default(),
         };
-        let leaving = match spec.weight {
+        let leaving = match destination.effective_weight() {
             0 => self.leaving(service, &destination),
             _ => None,
         };
@@ -322,19 +328,27 @@ impl<'a> Edit<'a> {
 
     fn edit_destination(&mut self, key: &ServiceKey, spec: &DestinationSpec) {
         let endpoint = checks::endpoint(key, spec);
+        let spec = Terms::new(spec, endpoint);
+        self.change_destination(key, endpoint, |old| Destination { spec, ..old });
+    }
+
+    /// Puts another in the place of a destination, about the same parts.
+    fn change_destination(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+        change: impl FnOnce(Destination) -> Destination,
+    ) {
         let Some(mut open) = self.take(key) else {
             return;
         };
         let found = open.find(endpoint);
         if let Some(old) = found.and_then(|index| self.rules.destination(index)) {
-            let destination = Destination {
-                spec: Terms::new(spec, endpoint),
-                ..Destination::clone(old)
-            };
-            let destination = self.extras(&open.service, destination);
+            let changed = change(Destination::clone(old));
+            let destination = self.extras(&open.service, changed);
             open.draft.update(&destination.backend, |backend| {
-                backend.set_weight(spec.weight);
-                backend.set_thresholds(spec.thresholds);
+                backend.set_weight(destination.effective_weight());
+                backend.set_thresholds(destination.spec.thresholds);
             });
             self.rules
                 .put_destination(destination.id.index, Some(Arc::new(destination)));

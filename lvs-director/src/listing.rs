@@ -190,6 +190,7 @@ fn status_of_destination(destination: &Destination) -> DestinationStatus {
         active: destination.backend.active(),
         inactive: destination.backend.inactive(),
         persistent: destination.ledger.templates.load(Relaxed),
+        health: destination.health,
         overloaded: destination.backend.is_overloaded(),
         counters: destination.counters.sum() - history.zero,
         rates: history.estimator.rates(),

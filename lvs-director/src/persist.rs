@@ -13,7 +13,9 @@ use crate::settings::Setting;
 use crate::sip;
 use core::sync::atomic::Ordering::Relaxed;
 use lvs_conn::{Conn, ConnKind, Inserted, NewConnection};
-use lvs_core::{Addr, DropReason, Endpoint, Engine, Family, Flow, Persistence, Protocol, Tick};
+use lvs_core::{
+    Addr, DropReason, Endpoint, Engine, Family, Flow, Health, Persistence, Protocol, Tick,
+};
 use lvs_packet::{Frame, Packet};
 use std::sync::Arc;
 
@@ -117,7 +119,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let destination = rules.destination_of(template.dest())?;
         let quiesced = destination.backend.weight() == 0
             && (self.settings.is_on(Setting::ExpireQuiescentTemplate)
-                || destination.leaving.is_some());
+                || destination.leaving.is_some()
+                || destination.health == Health::Failed);
         (destination.backend.is_available() && !quiesced).then_some(destination)
     }
 }

@@ -282,6 +282,11 @@ impl<'a> Outline<'a> {
                 known.put(endpoint, None);
                 known.count = known.count.saturating_sub(1);
             }
+            Change::SetHealth(key, endpoint, _) => {
+                if self.existing(key)?.get(endpoint).is_none() {
+                    return Err(RuleError::NoSuchDestination(*key, endpoint));
+                }
+            }
             Change::Zero(None) => {}
             Change::Zero(Some(key)) => {
                 self.existing(key)?;

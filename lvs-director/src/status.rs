@@ -2,8 +2,8 @@
 
 use crate::marks::MarkRule;
 use lvs_core::{
-    Addr, Counters, DestinationSpec, Endpoint, Engine, ForwardMethod, LocalAddresses, OnRemoval,
-    Persistence, Protocol, Rates, SchedFlags, ServiceKey, state,
+    Addr, Counters, DestinationSpec, Endpoint, Engine, ForwardMethod, Health, LocalAddresses,
+    OnRemoval, Persistence, Protocol, Rates, SchedFlags, ServiceKey, state,
 };
 
 /// A service as it stands.
@@ -46,6 +46,8 @@ pub struct DestinationStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Whether it can serve, as somebody found out.
+    pub health: Health,
     /// Whether its upper threshold keeps new connections away.
     pub overloaded: bool,
     /// What has passed since it was added or last zeroed.

@@ -1,4 +1,4 @@
-//! What becomes of connections when their destination is removed or its weight set to 0: each of the
+//! What becomes of connections when their destination is removed, fails, or gets weight 0: each of the
 //! operator's choices, on the very next packet.
 #![allow(
     clippy::unwrap_used,
@@ -11,10 +11,10 @@ mod common;
 
 use common::{CLIENTS, SERVERS, Site, endpoint, service, tcp};
 use lvs_core::{
-    DestinationSpec, DropReason, ForwardMethod, LocalAddresses, OnRemoval, Persistence, Protocol,
-    ServiceKey, ServiceSpec,
+    DestinationSpec, DropReason, ForwardMethod, Health, LocalAddresses, OnRemoval, Persistence,
+    Protocol, ServiceKey, ServiceSpec,
 };
-use lvs_director::Verdict;
+use lvs_director::{Rule, RuleError, Verdict};
 use lvs_packet::{Frame, Offload, TcpFlags, checksum, parse};
 
 const ACK: TcpFlags = TcpFlags::ACK;
@@ -28,9 +28,10 @@ const LEFT: Verdict = Verdict::Answer(Some(DropReason::DestinationLeft));
 enum Leave {
     Deleted,
     Quiesced,
+    Failed,
 }
 
-const BOTH: [Leave; 2] = [Leave::Deleted, Leave::Quiesced];
+const WAYS: [Leave; 3] = [Leave::Deleted, Leave::Quiesced, Leave::Failed];
 
 /// A site with a connection to 10.2.0.1, which then leaves; 10.2.0.2 takes its place.
 fn left(protocol: Protocol, policy: OnRemoval, leave: Leave) -> (Site, ServiceKey) {
@@ -62,8 +63,17 @@ fn left(protocol: Protocol, policy: OnRemoval, leave: Leave) -> (Site, ServiceKe
             let quiesced = DestinationSpec { weight: 0, ..first };
             site.director.edit_destination(&key, &quiesced).unwrap();
         }
+        Leave::Failed => fail(&site, &key, Health::Failed),
     }
     (site, key)
+}
+
+/// Says what became of 10.2.0.1.
+fn fail(site: &Site, key: &ServiceKey, health: Health) {
+    let failed = site
+        .director
+        .set_health(key, endpoint("10.2.0.1:80"), health);
+    failed.unwrap();
 }
 
 fn served_by(site: &mut Site, bytes: &[u8]) -> String {
@@ -78,8 +88,10 @@ fn data() -> Vec<u8> {
 
 #[test]
 fn drain_is_what_ipvs_does() {
-    let (mut site, _) = left(Protocol::Tcp, OnRemoval::Drain, Leave::Quiesced);
-    assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+    for leave in [Leave::Quiesced, Leave::Failed] {
+        let (mut site, _) = left(Protocol::Tcp, OnRemoval::Drain, leave);
+        assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+    }
     let (mut site, _) = left(Protocol::Tcp, OnRemoval::Drain, Leave::Deleted);
     assert_eq!(
         site.send(&data()).verdict,
@@ -89,7 +101,7 @@ fn drain_is_what_ipvs_does() {
 
 #[test]
 fn a_drain_with_a_deadline_serves_until_then_and_resets_after() {
-    for leave in BOTH {
+    for leave in WAYS {
         let (mut site, _) = left(Protocol::Tcp, OnRemoval::DrainFor(30), leave);
         site.wait(29);
         assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
@@ -105,7 +117,7 @@ fn a_drain_with_a_deadline_serves_until_then_and_resets_after() {
 
 #[test]
 fn a_reset_tells_whoever_sends() {
-    for leave in BOTH {
+    for leave in WAYS {
         let (mut site, key) = left(Protocol::Tcp, OnRemoval::Reset, leave);
         let to_client = site.send(&data());
         assert_eq!(to_client.verdict, LEFT);
@@ -201,15 +213,17 @@ fn a_reset_goes_both_ways_whatever_the_method() {
 
 #[test]
 fn udp_is_reset_by_an_icmp_error() {
-    let (mut site, _) = left(Protocol::Udp, OnRemoval::Reset, Leave::Deleted);
-    let out = site.udp(CLIENT, VIP, b"more");
-    assert_eq!(out.verdict, LEFT);
-    assert_eq!(out.packet().flow.dst.addr, endpoint(CLIENT).addr);
+    for leave in WAYS {
+        let (mut site, _) = left(Protocol::Udp, OnRemoval::Reset, leave);
+        let out = site.udp(CLIENT, VIP, b"more");
+        assert_eq!(out.verdict, LEFT);
+        assert_eq!(out.packet().flow.dst.addr, endpoint(CLIENT).addr);
+    }
 }
 
 #[test]
 fn what_can_be_rescheduled_is_with_the_packet_that_finds_out() {
-    for leave in BOTH {
+    for leave in WAYS {
         let (mut site, _) = left(Protocol::Udp, OnRemoval::Reschedule, leave);
         assert_eq!(
             served_by(&mut site, &common::udp(CLIENT, VIP, b"more")),
@@ -270,4 +284,100 @@ fn a_destination_has_the_last_word_and_may_come_back() {
     spec.weight = 0;
     site.director.edit_destination(&key, &spec).unwrap();
     assert_eq!(site.send(&data()).verdict, LEFT);
+}
+
+/// Who gets new connections from these ports.
+fn newcomers(site: &mut Site, ports: core::ops::Range<u16>) -> Vec<String> {
+    let syn = |port| tcp(&format!("10.1.0.7:{port}"), VIP, SYN, b"");
+    ports.map(|port| served_by(site, &syn(port))).collect()
+}
+
+/// A failed destination is passed over, whatever its weight and whatever edits and replacements say of
+/// it, until it is said to be up; then it has its weight again, and its connections go on.
+#[test]
+fn a_failed_destination_stays_failed_until_it_is_up() {
+    let (mut site, key) = left(Protocol::Tcp, OnRemoval::Reset, Leave::Failed);
+    let only_second = vec!["10.2.0.2:80"; 4];
+    assert_eq!(newcomers(&mut site, 1000..1004), only_second);
+    let first = DestinationSpec {
+        weight: 7,
+        ..DestinationSpec::new(endpoint("10.2.0.1:80"), ForwardMethod::Masquerade)
+    };
+    let second = DestinationSpec::new(endpoint("10.2.0.2:80"), ForwardMethod::Masquerade);
+    site.director.edit_destination(&key, &first).unwrap();
+    let rules = [Rule {
+        service: ServiceSpec {
+            on_removal: OnRemoval::Reset,
+            ..ServiceSpec::new(key, "wrr")
+        },
+        destinations: vec![first, second],
+    }];
+    site.director.replace(&rules).unwrap();
+    assert_eq!(newcomers(&mut site, 2000..2004), only_second);
+    let status = site.director.service(&key).unwrap();
+    let shown = status
+        .destinations
+        .iter()
+        .map(|found| (found.spec.weight, found.health));
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown, [(1, Health::Up), (7, Health::Failed)]);
+
+    fail(&site, &key, Health::Up);
+    assert_eq!(served_by(&mut site, &data()), "10.2.0.1:80");
+    assert!(newcomers(&mut site, 3000..3008).contains(&"10.2.0.1:80".to_owned()));
+    fail(&site, &key, Health::Failed);
+    assert_eq!(site.send(&data()).verdict, LEFT);
+    // What is added is up.
+    site.director
+        .delete_destination(&key, first.endpoint)
+        .unwrap();
+    site.director.add_destination(&key, &first).unwrap();
+    assert!(newcomers(&mut site, 4000..4008).contains(&"10.2.0.1:80".to_owned()));
+}
+
+/// Persistence sends no client to a failed destination, also where quiesced ones keep theirs.
+#[test]
+fn persistence_does_not_hold_a_client_to_a_failed_destination() {
+    for (leave, next) in [
+        (Leave::Quiesced, "10.2.0.1:80"),
+        (Leave::Failed, "10.2.0.2:80"),
+    ] {
+        let mut site = Site::new();
+        let key = service(Protocol::Tcp, VIP);
+        let spec = ServiceSpec {
+            persistence: Some(Persistence {
+                timeout: 300,
+                netmask: u32::MAX,
+            }),
+            ..ServiceSpec::new(key, "rr")
+        };
+        site.director.add_service(&spec).unwrap();
+        let [first, second] = ["10.2.0.1:80", "10.2.0.2:80"]
+            .map(|server| DestinationSpec::new(endpoint(server), ForwardMethod::Masquerade));
+        site.director.add_destination(&key, &first).unwrap();
+        site.wait(1);
+        let syn = |port| tcp(&format!("10.1.0.5:{port}"), VIP, SYN, b"");
+        assert_eq!(served_by(&mut site, &syn(40_000)), "10.2.0.1:80");
+        site.director.add_destination(&key, &second).unwrap();
+        if matches!(leave, Leave::Failed) {
+            fail(&site, &key, Health::Failed);
+        } else {
+            let quiesced = DestinationSpec { weight: 0, ..first };
+            site.director.edit_destination(&key, &quiesced).unwrap();
+        }
+        assert_eq!(served_by(&mut site, &syn(40_001)), next, "{leave:?}");
+    }
+}
+
+#[test]
+fn only_what_there_is_can_fail() {
+    let site = Site::new();
+    let key = service(Protocol::Tcp, VIP);
+    let server = endpoint("10.2.0.1:80");
+    let failed = || site.director.set_health(&key, server, Health::Failed);
+    assert_eq!(failed(), Err(RuleError::NoSuchService(key)));
+    site.director
+        .add_service(&ServiceSpec::new(key, "rr"))
+        .unwrap();
+    assert_eq!(failed(), Err(RuleError::NoSuchDestination(key, server)));
 }

@@ -89,7 +89,8 @@ impl Subject {
         match operation {
             Operation::AddDestination { .. }
             | Operation::EditDestination { .. }
-            | Operation::DeleteDestination { .. } => Self::Destination,
+            | Operation::DeleteDestination { .. }
+            | Operation::SetHealth { .. } => Self::Destination,
             Operation::StartDaemon { .. } | Operation::StopDaemon { .. } => Self::Daemon,
             Operation::SetSysctl { .. } | Operation::SetMarks { .. } => Self::Own,
             _ => Self::Service,

@@ -12,8 +12,8 @@
 )]
 
 use lvs_api::{
-    Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkFamily, MarkRule,
-    Method, Mode, Netmask, Operation, Persistence, Refusal, RefusalBody, Report, Service,
+    Connection, Destination, DestinationStatus, DropCount, Errno, Health, Info, MarkFamily,
+    MarkRule, Method, Mode, Netmask, Operation, Persistence, Refusal, RefusalBody, Report, Service,
     ServiceStatus, SyncDaemon, SyncRole, SyncStart, Sysctl, Timeouts, Totals, Transaction, Tunnel,
     TunnelChecksum, key,
 };
@@ -248,6 +248,11 @@ fn operations() -> Vec<Operation> {
             service: key,
             address: "[fd00::1]:80".parse().unwrap(),
         },
+        Operation::SetHealth {
+            service: key,
+            address: "[fd00::1]:80".parse().unwrap(),
+            health: Health::Failed,
+        },
         Operation::Flush {},
         Operation::Zero { service: Some(key) },
         Operation::SetTimeouts { timeouts },
@@ -279,6 +284,11 @@ fn operations() -> Vec<Operation> {
             | Operation::DeleteDestination {
                 service: _,
                 address: _,
+            }
+            | Operation::SetHealth {
+                service: _,
+                address: _,
+                health: _,
             }
             | Operation::Flush {}
             | Operation::Zero { service: _ }
@@ -326,6 +336,7 @@ fn every_field_of_every_type_is_described_and_nothing_else() {
         active: 1,
         inactive: 2,
         persistent: 3,
+        health: Health::Failed,
         overloaded: true,
         counters: COUNTERS,
         rates: RATES,

@@ -317,6 +317,11 @@ fn translate(operation: &Operation) -> Result<Option<lvs_director::Operation<'_>
         Operation::DeleteDestination { service, address } => {
             Rule::DeleteDestination(*service, *address)
         }
+        Operation::SetHealth {
+            service,
+            address,
+            health,
+        } => Rule::SetHealth(*service, *address, health.core()),
         Operation::Flush {} => Rule::Flush,
         Operation::Zero { service } => Rule::Zero(*service),
         Operation::SetTimeouts { .. }
@@ -478,6 +483,7 @@ fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
         active: found.active,
         inactive: found.inactive,
         persistent: found.persistent,
+        health: found.health.into(),
         overloaded: found.overloaded,
         counters: found.counters,
         rates: found.rates,
@@ -552,5 +558,35 @@ mod tests {
         };
         assert_eq!(server("10.9.0.255:53").unwrap_err().errno, Errno::Invalid);
         server("10.9.1.255:53").unwrap();
+    }
+
+    /// What a health check would post, and what it then reads.
+    #[test]
+    fn a_destination_fails_and_comes_back_by_a_transaction() {
+        let rules = rules();
+        let post = |json: &str| {
+            let transaction: lvs_api::Transaction = serde_json::from_str(json).unwrap();
+            rules.transaction(&transaction.operations)
+        };
+        let add = r#"{"operations": [
+            {"op": "add_service", "config": {"service": "tcp://192.0.2.10:80", "scheduler": "rr"}},
+            {"op": "add_destination", "service": "tcp://192.0.2.10:80",
+             "config": {"address": "10.0.0.1:80", "method": "nat", "weight": 3}}]}"#;
+        post(add).unwrap();
+        let say = |address: &str, health: &str| {
+            post(&format!(
+                r#"{{"operations": [{{"op": "set_health", "service": "tcp://192.0.2.10:80",
+                "address": "{address}", "health": "{health}"}}]}}"#
+            ))
+        };
+        for health in ["failed", "up"] {
+            say("10.0.0.1:80", health).unwrap();
+            let listed = serde_json::to_value(rules.services()).unwrap();
+            let listed = listed.pointer("/0/destinations/0").unwrap();
+            assert_eq!(listed.get("health").unwrap(), health);
+            assert_eq!(listed.pointer("/config/weight").unwrap(), 3);
+        }
+        let (_, refusal) = say("10.0.0.2:80", "failed").unwrap_err();
+        assert_eq!(refusal.errno, Errno::NotFound);
     }
 }

@@ -196,6 +196,18 @@ impl State {
                 };
                 found.destinations.remove(place);
             }
+            Operation::SetHealth {
+                service,
+                address,
+                health,
+            } => {
+                let found = self.find(service)?;
+                let place = position(found, *address);
+                let Some(slot) = place.and_then(|i| found.destinations.get_mut(i)) else {
+                    return Err(refuse::no_destination(service, *address));
+                };
+                slot.health = *health;
+            }
             Operation::Flush {} => self.services.clear(),
             Operation::Zero { service } => self.zero(service.as_ref())?,
             Operation::SetSysctl { name, value } => {
