@@ -39,6 +39,10 @@ pub enum Errno {
     /// Something that does not exist for this address family.
     #[serde(rename = "EAFNOSUPPORT")]
     Family,
+    /// An address that cannot be FULLNAT's, or one of FULLNAT that cannot be another's. The kernel has no
+    /// FULLNAT.
+    #[serde(rename = "EADDRNOTAVAIL")]
+    Address,
     /// A failure of the daemon itself.
     #[serde(rename = "EIO")]
     Failed,
@@ -77,6 +81,7 @@ impl fmt::Display for Errno {
             Self::NoDevice => "ENODEV",
             Self::NotAvailable => "ENOPROTOOPT",
             Self::Family => "EAFNOSUPPORT",
+            Self::Address => "EADDRNOTAVAIL",
             Self::Failed => "EIO",
         })
     }

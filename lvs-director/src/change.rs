@@ -4,7 +4,7 @@
 
 use crate::control::Operation;
 use crate::marks::MarkRule;
-use lvs_core::{DestinationSpec, Endpoint, Health, ServiceKey, ServiceSpec};
+use lvs_core::{DestinationSpec, Endpoint, Health, LocalAddresses, ServiceKey, ServiceSpec};
 
 /// See [`Operation`].
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,16 @@ pub(crate) enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// The local addresses that it brings.
+    pub(crate) fn locals(&self) -> &LocalAddresses {
+        const NONE: &LocalAddresses = &LocalAddresses::NONE;
+        match self {
+            Self::AddService(spec) | Self::EditService(spec) => &spec.local,
+            Self::AddDestination(_, spec) | Self::EditDestination(_, spec) => &spec.local,
+            _ => NONE,
+        }
+    }
+
     /// The service, and the destination, that it is about.
     pub(crate) fn about(&self) -> Option<(ServiceKey, Option<Endpoint>)> {
         match self {

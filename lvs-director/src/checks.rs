@@ -87,7 +87,7 @@ pub(crate) fn check_destination(
     }
     if spec.thresholds.lower > spec.thresholds.upper {
         return Err(RuleError::OutOfRange(
-            "the lower threshold is above the upper one",
+            "the lower threshold is above the upper one; raise that",
         ));
     }
     if spec.thresholds.upper > MAX_WEIGHT {

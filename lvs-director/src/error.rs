@@ -44,6 +44,18 @@ pub enum RuleError {
     /// A local address that cannot be one (`EINVAL`).
     #[error("local address {1} of service {0} {2}")]
     LocalAddress(ServiceKey, Addr, &'static str),
+    /// A service at a local address (`EINVAL`).
+    #[error(
+        "service {0} listens at a local address of fullnat; give it another, or give fullnat one of its \
+         own first"
+    )]
+    LocalService(ServiceKey),
+    /// A destination at a local address (`EINVAL`).
+    #[error(
+        "destination {1} of service {0} has a local address of fullnat; give it another, or give fullnat \
+         one of its own first"
+    )]
+    LocalServer(ServiceKey, Endpoint),
     /// Something that this director does not do.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

@@ -24,6 +24,8 @@ struct Outline<'a> {
     /// Addresses of services, and local addresses, that the changes bring.
     vips: HashSet<Addr, RandomState>,
     locals: HashSet<Addr, RandomState>,
+    /// Addresses of destinations, those of the changes included; not before somebody asks.
+    servers: Option<HashSet<Addr, RandomState>>,
 }
 
 /// What matters of a service.
@@ -184,6 +186,8 @@ impl<'a> Known<'a> {
 
 const BOTH: &str = "is a service's address too; give FULLNAT one of its own";
 
+const SERVERS: &str = "is a server's address too; give FULLNAT one of its own";
+
 const TOO_MANY: RuleError = RuleError::Invalid(
     "the service has more destinations than its scheduler's table has slots (`mh`, `mhbl`: 4093); \
      take fewer, or another scheduler",
@@ -202,7 +206,15 @@ impl<'a> Outline<'a> {
             last: None,
             vips: HashSet::default(),
             locals: HashSet::default(),
+            servers: None,
         }
+    }
+
+    /// Has the addresses of the destinations that the changes bring taken down from here on.
+    fn watch_servers(&mut self) {
+        let running = self.rules.services();
+        let running = running.flat_map(|service| self.rules.destinations_in(service));
+        self.servers = Some(running.map(|found| found.spec.endpoint.addr).collect());
     }
 
     fn service(&mut self, key: &ServiceKey) -> &mut Option<Known<'a>> {
@@ -229,8 +241,8 @@ impl<'a> Outline<'a> {
     /// An address is a service's or a local one, never both: its packets could not be told apart.
     fn check_apart(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
         if let ServiceKey::Endpoint { vip, .. } = spec.key {
-            if self.rules.is_local(vip.addr) || self.locals.contains(&vip.addr) {
-                return Err(RuleError::LocalAddress(spec.key, vip.addr, BOTH));
+            if self.is_local(vip.addr) {
+                return Err(RuleError::LocalService(spec.key));
             }
             self.vips.insert(vip.addr);
         }
@@ -242,7 +254,29 @@ impl<'a> Outline<'a> {
             if self.rules.has_service_at(addr) || self.vips.contains(&addr) {
                 return Err(RuleError::LocalAddress(*key, addr, BOTH));
             }
+            if self.is_local(addr) {
+                continue;
+            }
+            if self.servers.as_ref().is_some_and(|all| all.contains(&addr)) {
+                return Err(RuleError::LocalAddress(*key, addr, SERVERS));
+            }
             self.locals.insert(addr);
+        }
+        Ok(())
+    }
+
+    fn is_local(&self, addr: Addr) -> bool {
+        self.rules.is_pooled(addr) || self.locals.contains(&addr)
+    }
+
+    /// Nor is it a server's: whose packet would one from there be?
+    fn check_server(&mut self, key: &ServiceKey, spec: &DestinationSpec) -> Result<(), RuleError> {
+        let Endpoint { addr, .. } = spec.endpoint;
+        if self.is_local(addr) {
+            return Err(RuleError::LocalServer(*key, spec.endpoint));
+        }
+        if let Some(servers) = &mut self.servers {
+            servers.insert(addr);
         }
         Ok(())
     }
@@ -268,6 +302,7 @@ impl<'a> Outline<'a> {
             }
             Change::AddDestination(key, spec) => {
                 self.existing(key)?.add(key, spec)?;
+                self.check_server(key, spec)?;
                 self.check_locals(key, &spec.local)?;
             }
             Change::EditDestination(key, spec) => {
@@ -306,6 +341,9 @@ impl<'a> Outline<'a> {
 /// The first change that would be refused.
 pub(crate) fn check(rules: &Rules, changes: &[Change<'_>]) -> Result<(), (usize, RuleError)> {
     let mut outline = Outline::new(rules);
+    if changes.iter().any(|change| !change.locals().is_empty()) {
+        outline.watch_servers();
+    }
     let mut changes = changes.iter().enumerate();
     changes.try_for_each(|(place, change)| outline.perform(change).map_err(|error| (place, error)))
 }

@@ -101,6 +101,8 @@ pub(crate) struct Rules {
     vips: Shards<Addr, u32>,
     /// Local addresses of FULLNAT, with the number of destinations that each is for.
     locals: Shards<Addr, u32>,
+    /// Those that services name, with the number of services at each, whoever uses them.
+    pools: Shards<Addr, u32>,
     /// The endpoints of servers whose replies are rewritten.
     servers: Shards<(Protocol, Endpoint), Server>,
     /// Who looks into connections.
@@ -129,6 +131,7 @@ impl Rules {
             chunks: Vec::new(),
             vips: Shards::new(),
             locals: Shards::new(),
+            pools: Shards::new(),
             servers: Shards::new(),
             helpers: Arc::default(),
             marks: Arc::default(),
@@ -280,15 +283,24 @@ impl Rules {
 
     /// Adds a service or replaces the one of the same key.
     pub(crate) fn put_service(&mut self, service: Service) {
-        let key = service.key;
-        if self.services.put(key, Some(Arc::new(service))).is_none() {
-            self.count_key(&key, true);
+        let (key, local) = (service.key, service.local);
+        match self.services.put(key, Some(Arc::new(service))) {
+            None => self.count_key(&key, true),
+            Some(old) => self.count_pool(&old.local, false),
         }
+        self.count_pool(&local, true);
     }
 
     pub(crate) fn remove_service(&mut self, key: &ServiceKey) {
-        if self.services.put(*key, None).is_some() {
+        if let Some(old) = self.services.put(*key, None) {
             self.count_key(key, false);
+            self.count_pool(&old.local, false);
+        }
+    }
+
+    fn count_pool(&mut self, pool: &LocalAddresses, added: bool) {
+        for addr in pool.iter() {
+            self.pools.count(addr, added);
         }
     }
 
@@ -349,6 +361,11 @@ impl Rules {
     /// Whether an address is one of those.
     pub(crate) fn is_local(&self, addr: Addr) -> bool {
         self.locals.contains_key(&addr)
+    }
+
+    /// Whether an address is one of those, or in the pool of a service.
+    pub(crate) fn is_pooled(&self, addr: Addr) -> bool {
+        self.is_local(addr) || self.pools.contains_key(&addr)
     }
 
     /// Whether a service has this very address.

@@ -4,6 +4,7 @@
 //! director says what the host's stack would have said. Never: a connection.
 
 use crate::decide::Decider;
+use crate::locals::LOCAL_PORTS;
 use crate::route::{Routes, Way};
 use crate::settings::Setting;
 use crate::verdict::Verdict;
@@ -28,8 +29,12 @@ impl<R: Routes> Decider<'_, '_, R> {
             if self.routes.way(flow.dst.addr) != Way::Local {
                 return self.answer_for_vip(frame, packet);
             }
-            // Only what a service of this port would take is kept from the host.
-            let claimed = marked || (has_ports && self.rules.is_claimed(flow.protocol, flow.dst));
+            // Only what a service of this port would take is kept from the host, and what a server
+            // sends to a port of FULLNAT.
+            let claimed = marked
+                || (has_ports
+                    && (self.rules.is_claimed(flow.protocol, flow.dst)
+                        || self.may_answer_fullnat(&flow)));
             return if claimed {
                 Verdict::ToHost
             } else {
@@ -46,6 +51,13 @@ impl<R: Routes> Decider<'_, '_, R> {
             };
         }
         Verdict::Pass
+    }
+
+    /// Whether a packet could be a server's answer to a local endpoint, by its addresses and ports.
+    fn may_answer_fullnat(&self, flow: &Flow) -> bool {
+        LOCAL_PORTS.contains(&flow.dst.port)
+            && self.rules.is_local(flow.dst.addr)
+            && self.rules.is_server(flow.protocol, flow.src)
     }
 
     /// What the host's stack would say for a VIP if it had it (3.7, last row).

@@ -15,7 +15,7 @@ use common::{
 use lvs_core::{
     DestinationSpec, DropReason, ForwardMethod, LocalAddresses, Protocol, ServiceKey, ServiceSpec,
 };
-use lvs_director::{RuleError, Verdict};
+use lvs_director::{Operation, RuleError, Verdict};
 use lvs_packet::{Frame, TcpFlags, build, parse, parse_quoted, toa, uoa};
 use std::collections::HashSet;
 
@@ -255,6 +255,8 @@ fn an_error_of_the_servers_side_reaches_the_client_as_its_own() {
     assert!(checksums_are_right(&out.bytes));
 }
 
+const SERVERS_TOO: &str = "is a server's address too; give FULLNAT one of its own";
+
 #[test]
 fn rules_that_cannot_be_are_refused_and_change_nothing() {
     let (site, key) = site(
@@ -284,7 +286,60 @@ fn rules_that_cannot_be_are_refused_and_change_nothing() {
     assert!(told.contains("needs a local address"), "{told}");
     let other = service(Protocol::Tcp, "10.2.0.250:80");
     let told = wrong(director.add_service(&ServiceSpec::new(other, "rr")));
-    assert!(told.contains("is a service's address too"), "{told}");
+    assert!(told.contains("10.2.0.250:80 listens at a local"), "{told}");
+    // Nor may one be a server's, whichever comes first, and whosever it is.
+    let told = wrong(director.edit_service(&spec(&["10.2.0.1"])));
+    assert!(told.contains("10.2.0.1 of service"), "{told}");
+    assert!(told.contains("is a server's address too"), "{told}");
+    let server = DestinationSpec::new(endpoint("10.2.0.250:8080"), ForwardMethod::DirectRoute);
+    let told = wrong(director.add_destination(&key, &server));
+    assert!(
+        told.contains("destination 10.2.0.250:8080 of service"),
+        "{told}"
+    );
+    // Also one of a pool that no destination uses yet.
+    let idle = service(Protocol::Tcp, "10.0.0.8:80");
+    let spec = ServiceSpec {
+        local: locals(&["10.2.0.251"]),
+        ..ServiceSpec::new(idle, "rr")
+    };
+    director.add_service(&spec).unwrap();
+    let server = DestinationSpec::new(endpoint("10.2.0.251:80"), ForwardMethod::FullNat);
+    let told = wrong(director.add_destination(&idle, &server));
+    assert!(told.contains("has a local address of fullnat"), "{told}");
+    let told = wrong(director.add_service(&ServiceSpec::new(
+        service(Protocol::Udp, "10.2.0.251:53"),
+        "rr",
+    )));
+    assert!(told.contains("listens at a local address"), "{told}");
+    director.delete_service(&idle).unwrap();
+    let new = service(Protocol::Udp, "10.0.0.9:53");
+    let server = DestinationSpec::new(endpoint("10.2.0.9:53"), ForwardMethod::Masquerade);
+    let rule = |local: &[&str]| {
+        let service = ServiceSpec {
+            local: locals(local),
+            ..ServiceSpec::new(new, "rr")
+        };
+        [
+            Operation::AddService(ServiceSpec::new(new, "rr")),
+            Operation::AddDestination(new, server),
+            Operation::EditService(service),
+        ]
+    };
+    let (place, told) = director.apply(&rule(&["10.2.0.9"])).unwrap_err();
+    assert_eq!(
+        (place, told),
+        (
+            2,
+            RuleError::LocalAddress(new, addr("10.2.0.9"), SERVERS_TOO)
+        )
+    );
+    let [add, server, edit] = rule(&["10.2.0.9"]);
+    let told = director.apply(&[add, edit, server]).unwrap_err();
+    assert_eq!(
+        told,
+        (2, RuleError::LocalServer(new, endpoint("10.2.0.9:53")))
+    );
     assert_eq!(director.services(), before);
 }
 
@@ -318,4 +373,32 @@ fn a_destination_may_have_its_own_pool() {
         site.director.claims().locals,
         [addr("10.2.0.250"), addr("10.2.0.251")]
     );
+}
+
+/// A host that speaks from a local address itself hears its servers' answers: what belongs to no
+/// connection and could be FULLNAT's has been kept from it, and is handed back.
+#[test]
+fn a_host_hears_answers_to_an_address_that_it_shares_with_fullnat() {
+    let (mut site, _) = site(
+        Protocol::Tcp,
+        "10.0.0.1:80",
+        &["10.2.0.250"],
+        "10.2.0.1:80",
+        false,
+    );
+    site.routes.local.push(addr("10.2.0.250"));
+    let out = site.tcp("10.1.0.5:40000", "10.0.0.1:80", SYN);
+    let ours = out.packet().flow.src.to_string();
+    let back = site.tcp("10.2.0.1:80", &ours, SYN | ACK);
+    assert_eq!(back.verdict, Verdict::Forward(CLIENTS));
+    for (from, to, verdict) in [
+        ("10.2.0.1:80", "10.2.0.250:2000", Verdict::ToHost),
+        // Never kept from the host: a port below FULLNAT's, somebody who is no server, another port.
+        ("10.2.0.1:80", "10.2.0.250:1000", Verdict::Pass),
+        ("10.2.0.7:80", "10.2.0.250:2000", Verdict::Pass),
+        ("10.2.0.1:22", "10.2.0.250:2000", Verdict::Pass),
+    ] {
+        let out = site.tcp(from, to, SYN | ACK);
+        assert_eq!(out.verdict, verdict, "{from} > {to}");
+    }
 }

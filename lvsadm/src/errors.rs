@@ -100,7 +100,8 @@ impl Subject {
 
 /// What is said about a refusal: ipvsadm's text; and what only this daemon cannot do is named.
 pub(crate) fn refusal_text(refusal: &Refusal, subject: Subject) -> String {
-    if subject == Subject::Own {
+    // ipvsadm has no words for FULLNAT.
+    if subject == Subject::Own || refusal.errno == Errno::Address {
         return refusal.message.clone();
     }
     let text = kernel_text(refusal.errno, subject);

@@ -417,6 +417,7 @@ fn every_field_of_every_type_is_described_and_nothing_else() {
         Errno::NoDevice,
         Errno::NotAvailable,
         Errno::Family,
+        Errno::Address,
         Errno::Failed,
     ] {
         let refusal = Refusal {

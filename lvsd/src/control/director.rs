@@ -10,7 +10,7 @@ use super::sync_book::SyncBook;
 use crate::dataplane::{PortStatistics, clock};
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MarkRule, Operation,
-    Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals,
+    Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals, key,
 };
 use lvs_core::{Addr, Family, ServiceKey, ServiceSpec, Tick};
 use lvs_director::{Director, RuleError, Setting};
@@ -161,7 +161,15 @@ impl Rules {
             }
         }
         let refused = |(place, error): (usize, RuleError)| {
-            (places.get(place).copied().unwrap_or(place), refusal(&error))
+            let place = places.get(place).copied().unwrap_or(place);
+            let mut refusal = refusal(&error);
+            // The others name it themselves.
+            if let RuleError::OutOfRange(_) | RuleError::Invalid(_) = error
+                && let Some(rule) = operations.get(place).and_then(|one| rule_of(one))
+            {
+                refusal.message = format!("{rule}: {}", refusal.message);
+            }
+            (place, refusal)
         };
         self.director.apply(&rules).map_err(refused)?;
         if let (Some(book), Some(sync)) = (&mut book, sync) {
@@ -348,6 +356,21 @@ fn spec(service: &Service) -> Result<ServiceSpec<'_>, Refusal> {
     }
 }
 
+/// The service or destination that an operation defines.
+fn rule_of(operation: &Operation) -> Option<String> {
+    match operation {
+        Operation::AddService { config } | Operation::EditService { config } => {
+            Some(format!("service {}", key::format(&config.key)))
+        }
+        Operation::AddDestination { service, config }
+        | Operation::EditDestination { service, config } => {
+            let service = key::format(service);
+            Some(format!("destination {} of {service}", config.address))
+        }
+        _ => None,
+    }
+}
+
 fn refusal(error: &RuleError) -> Refusal {
     let errno = match error {
         RuleError::ServiceExists(_) | RuleError::DestinationExists(..) => Errno::Exists,
@@ -355,6 +378,10 @@ fn refusal(error: &RuleError) -> Refusal {
         RuleError::UnknownScheduler(_) | RuleError::NoSuchDestination(..) => Errno::NotFound,
         RuleError::OutOfRange(_) => Errno::Range,
         RuleError::Unsupported(_) => Errno::NotAvailable,
+        RuleError::NoLocalAddress(..)
+        | RuleError::LocalAddress(..)
+        | RuleError::LocalService(_)
+        | RuleError::LocalServer(..) => Errno::Address,
         _ => Errno::Invalid,
     };
     Refusal::new(errno, error.to_string())
@@ -499,7 +526,6 @@ fn status(service: &lvs_director::ServiceStatus) -> ServiceStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lvs_api::key;
     use lvs_director::DirectorConfig;
 
     fn rules() -> Rules {
@@ -588,5 +614,89 @@ mod tests {
         }
         let (_, refusal) = say("10.0.0.2:80", "failed").unwrap_err();
         assert_eq!(refusal.errno, Errno::NotFound);
+    }
+
+    /// Whoever reads a refusal knows which rule is meant, and what would be right.
+    #[test]
+    fn a_refusal_names_the_rule_and_the_cure() {
+        let rules = rules();
+        let service = |word: &str, more: &str| {
+            format!(
+                r#"{{"op": "add_service", "config": {{"service": "{word}", "scheduler": "rr"{more}}}}}"#
+            )
+        };
+        let server = |word: &str, address: &str, more: &str| {
+            format!(
+                r#"{{"op": "add_destination", "service": "{word}", "config": {{"address": "{address}"{more}}}}}"#
+            )
+        };
+        let post = |json: &str| {
+            let operation: Operation = serde_json::from_str(json).unwrap();
+            rules
+                .apply(&operation)
+                .map_err(|refusal| refusal.to_string())
+        };
+        const WEB: &str = "tcp://192.0.2.10:80";
+        const OTHER: &str = "tcp://192.0.2.11:80";
+        const NAT: &str = r#", "method": "nat""#;
+        post(&service(WEB, r#", "local": ["10.0.0.250"]"#)).unwrap();
+        post(&server(WEB, "10.0.0.1:80", NAT)).unwrap();
+        for (operation, rule, cure) in [
+            (
+                service(OTHER, r#", "persistence": {"timeout": 0}"#),
+                OTHER,
+                "is 1 to 2678400 seconds",
+            ),
+            (
+                server(
+                    WEB,
+                    "10.0.0.2:80",
+                    r#", "method": "nat", "upper_threshold": 2, "lower_threshold": 3"#,
+                ),
+                "10.0.0.2:80 of tcp://192.0.2.10:80",
+                "raise that",
+            ),
+            (
+                server(WEB, "[fd00::1]:80", NAT),
+                "[fd00::1]:80 of tcp://192.0.2.10:80",
+                "only be reached through a tunnel",
+            ),
+            (
+                server(WEB, "10.0.0.1:80", NAT),
+                "10.0.0.1:80",
+                "edit it, or delete it first",
+            ),
+            (
+                service(OTHER, "").replace("rr", "wrong"),
+                "wrong",
+                "there are rr, wrr",
+            ),
+            (
+                service(OTHER, r#", "local": ["10.0.0.251", "10.0.0.251"]"#),
+                "10.0.0.251",
+                "leave one out",
+            ),
+            (
+                service(OTHER, r#", "local": ["10.0.0.1"]"#),
+                "10.0.0.1",
+                "give FULLNAT one of its own",
+            ),
+            (
+                server(WEB, "10.0.0.250:80", NAT),
+                "10.0.0.250:80",
+                "give it another",
+            ),
+            (
+                service("tcp://10.0.0.250:80", ""),
+                "10.0.0.250:80",
+                "give it another",
+            ),
+        ] {
+            let said = post(&operation).unwrap_err();
+            assert!(
+                said.contains(rule) && said.contains(cure),
+                "{operation}: {said}"
+            );
+        }
     }
 }
