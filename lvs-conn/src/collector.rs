@@ -136,9 +136,9 @@ impl Collector {
     /// Looks at some of the entries that the wheel has reached; false if there are none.
     fn look_at_due(&mut self, table: &Table, now: Tick, budget: &mut usize) -> bool {
         let mut group = [(NIL, Keys::default()); GROUP];
-        let mut len = 0;
+        let mut len = 0_usize;
         while len < GROUP
-            && let Some(index) = self.wheel.due(&table.entries, now, budget)
+            && let Some(index) = self.wheel.due(&table.entries, now, budget, len == 0)
         {
             if let Some(place) = group.get_mut(len) {
                 place.0 = index;
@@ -146,11 +146,23 @@ impl Collector {
             table.prefetch(index);
             len += 1;
         }
+        let last = len == 0 && *budget > 0 && self.wheel.holds();
+        if last {
+            let held = self.wheel.held(&table.entries);
+            let (Some(index), Some(place)) = (held, group.first_mut()) else {
+                return true; // the wheel moves on
+            };
+            place.0 = index;
+            *budget -= 1;
+            len = 1;
+        }
+        // Not the clock's: a collector that comes late ends what it finds in the order of time.
+        let moment = self.wheel.moment();
         for (index, keys) in group.iter_mut().take(len) {
             let Some(entry) = table.entries.get(*index as usize) else {
                 continue;
             };
-            if self.goes_on(table, *index, entry, now) {
+            if self.goes_on(table, *index, entry, moment, last) {
                 *index = NIL;
             } else {
                 *keys = table.keys(entry);
@@ -159,14 +171,14 @@ impl Collector {
         }
         for (index, keys) in group.iter().take(len) {
             if let Some(entry) = table.entries.get(*index as usize) {
-                self.retire(table, *index, entry, keys, now);
+                self.retire(table, *index, entry, keys, moment);
             }
         }
         len > 0
     }
 
-    /// Whether an entry lives on, and if so where.
-    fn goes_on(&mut self, table: &Table, index: u32, entry: &Entry, now: Tick) -> bool {
+    /// Whether an entry lives on, and if so where. `last`: all else that is due at this moment has ended.
+    fn goes_on(&mut self, table: &Table, index: u32, entry: &Entry, now: Tick, last: bool) -> bool {
         let over = !entry.deadline().is_after(now);
         if !over && entry.word.load(Relaxed) & UNLINKED == 0 {
             self.keep(table, index, entry);
@@ -176,6 +188,13 @@ impl Collector {
         let closed = entry.children.compare_exchange(0, CLOSED, AcqRel, Relaxed);
         if closed.is_ok() {
             return false;
+        }
+        if !last {
+            // Of a connection and its template that are due at the same moment the connection ends
+            // first, as in the kernel, whose timers of one moment fire in the reverse order of their
+            // arming: then the template has nothing left to wait for.
+            self.wheel.hold(&table.entries, index);
+            return true;
         }
         entry.word.fetch_and(!VERSION, AcqRel);
         entry.timeout.store(WITH_CHILDREN, Relaxed);

@@ -8,6 +8,9 @@
 //!
 //! A slot is several lists side by side, emptied in turns: while one's first entry is looked at, the
 //! next ones of the others are on their way from memory.
+//!
+//! What waits for others of the same moment is held: it comes once more when the slot is empty, before
+//! the wheel moves on.
 
 use crate::entry::{Entry, NIL};
 use crate::raw::prefetch;
@@ -21,6 +24,8 @@ const BITS: u32 = 8;
 const LANES: usize = 8;
 /// Set in `previous` if it names a list of the wheel instead of an entry.
 const HEAD: u32 = 1 << 31;
+/// The slot of what is held, behind those of all levels.
+const HELD: usize = LEVELS * SLOTS;
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
@@ -34,17 +39,20 @@ pub(crate) struct Wheel {
     falling: usize,
     /// Counts lists through.
     turn: usize,
+    /// Whether something may be held.
+    holds: bool,
 }
 
 impl Default for Wheel {
     fn default() -> Self {
         Self {
-            heads: vec![[NIL; LANES]; LEVELS * SLOTS].into_boxed_slice(),
+            heads: vec![[NIL; LANES]; HELD + 1].into_boxed_slice(),
             filled: [[0; SLOTS / 64]; LEVELS],
             now: Tick(0),
             started: false,
             falling: 0,
             turn: 0,
+            holds: false,
         }
     }
 }
@@ -77,7 +85,19 @@ impl Wheel {
             self.now
         };
         let level = self.level(due);
-        let slot = level * SLOTS + Self::slot(due, level);
+        self.link(entries, index, level * SLOTS + Self::slot(due, level));
+    }
+
+    /// Keeps an entry that is not linked until nothing else is due at this moment.
+    pub(crate) fn hold(&mut self, entries: &[Entry], index: u32) {
+        self.holds = true;
+        self.link(entries, index, HELD);
+    }
+
+    fn link(&mut self, entries: &[Entry], index: u32, slot: usize) {
+        let Some(entry) = entries.get(index as usize) else {
+            return;
+        };
         self.turn = self.turn.wrapping_add(1);
         let lane = self.turn % LANES;
         let Some(head) = self.heads.get_mut(slot).and_then(|l| l.get_mut(lane)) else {
@@ -85,7 +105,7 @@ impl Wheel {
         };
         let first = core::mem::replace(head, index);
         entry.next.store(first, Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "below 8192")]
+        #[expect(clippy::cast_possible_truncation, reason = "below 8200")]
         entry
             .previous
             .store(HEAD | (slot * LANES + lane) as u32, Relaxed);
@@ -132,21 +152,46 @@ impl Wheel {
     }
 
     /// An entry whose slot is reached by `now`, unlinked; `None` if there are no more, or if the
-    /// budget is used up. Each entry that is given or moved takes one from the budget.
-    pub(crate) fn due(&mut self, entries: &[Entry], now: Tick, budget: &mut usize) -> Option<u32> {
+    /// budget is used up. Each entry that is given or moved takes one from the budget. `moves`: those
+    /// given before have been dealt with, so that the wheel may go to later moments.
+    pub(crate) fn due(
+        &mut self,
+        entries: &[Entry],
+        now: Tick,
+        budget: &mut usize,
+        moves: bool,
+    ) -> Option<u32> {
         while *budget > 0 {
             if self.falling > 0 {
                 self.fall(entries, budget);
             } else if let Some(first) = self.pop(entries, Self::slot(self.now, 0)) {
                 *budget -= 1;
                 return Some(first);
-            } else if now.is_after(self.now) {
+            } else if moves && !self.holds && now.is_after(self.now) {
                 self.step(now);
             } else {
                 return None;
             }
         }
         None
+    }
+
+    /// Whether the wheel stands still for entries that are held.
+    pub(crate) const fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// An entry that was held, unlinked. To be asked when nothing else is due, and what was has been
+    /// dealt with.
+    pub(crate) fn held(&mut self, entries: &[Entry]) -> Option<u32> {
+        let held = self.pop(entries, HELD);
+        self.holds = held.is_some();
+        held
+    }
+
+    /// The moment that the wheel has come to.
+    pub(crate) const fn moment(&self) -> Tick {
+        self.now
     }
 
     /// Unlinks an entry of a slot.

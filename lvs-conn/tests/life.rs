@@ -131,6 +131,48 @@ fn what_controls_others_gets_another_minute() {
     assert!(table.is_empty());
 }
 
+/// UDP's timeout is that of many persistent services: of a connection and its template that are due at
+/// the same moment the kernel ends the connection first, and the template with it.
+#[test]
+fn what_controls_others_ends_with_them_at_the_same_moment() {
+    for late in [0, 3 * MINUTE] {
+        let table = table(8);
+        let mut handle = table.register();
+        {
+            let guard = handle.pin();
+            let parent = insert(&guard, &template(300));
+            let child = NewConnection {
+                control: Some(parent.id()),
+                timeout: 300,
+                ..new(1, Tick(0))
+            };
+            insert(&guard, &child);
+        }
+        assert_eq!(end(&table, Tick(299)), 0);
+        assert_eq!(end(&table, Tick(300 + late)), 2);
+    }
+}
+
+/// However late the collector comes: the minute counts from when the template's time was over.
+#[test]
+fn what_controlled_others_in_the_past_ends_in_one_run() {
+    let table = table(8);
+    let mut handle = table.register();
+    {
+        let guard = handle.pin();
+        let parent = insert(&guard, &template(10));
+        let child = NewConnection {
+            control: Some(parent.id()),
+            timeout: MINUTE + 5,
+            ..new(1, Tick(0))
+        };
+        insert(&guard, &child);
+    }
+    assert_eq!(end(&table, Tick(1)), 0);
+    assert_eq!(end(&table, Tick(MINUTE + 9)), 1);
+    assert_eq!(end(&table, Tick(MINUTE + 10)), 1);
+}
+
 #[test]
 fn an_unlinked_parent_waits_for_its_children_unseen() {
     let table = table(8);

@@ -239,6 +239,7 @@ impl<'a> Edit<'a> {
         let terms = Terms::new(spec, endpoint);
         let destination = match self.control.trash.revive(key, endpoint) {
             Some(old) => {
+                self.rules.count_real(&old, true);
                 // Its counts go on with the service object; with a new service they begin anew.
                 if Arc::ptr_eq(&service.home, &old.home) {
                     let mut history = service.home.history.lock();
@@ -388,6 +389,7 @@ impl<'a> Edit<'a> {
                 left
             }
         };
+        self.rules.count_real(&destination, false);
         self.control.trash.push(destination);
     }
 }

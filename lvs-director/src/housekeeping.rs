@@ -19,23 +19,35 @@ impl Director {
         self.adoption.begin_if_asked();
         let rules = self.rules.load();
         self.adopt_some(&rules, budget);
-        self.end_abandoned(&rules, now);
+        let (mut ended, mut rest) = (0, budget);
+        if let Some(from) = self.sweep_from() {
+            // What a packet has ended meanwhile no longer holds its template.
+            ended = self.collect_due(&rules, now, budget / 2);
+            rest -= budget / 2;
+            self.end_abandoned(&rules, from, now);
+        }
         self.make_room(now, budget);
-        self.table
-            .collect(now, budget, &mut |conn| self.ended(&rules, conn))
+        ended + self.collect_due(&rules, now, rest)
     }
 
-    /// Ends connections whose destination is gone, some of the table at a time, if a deletion asked
-    /// for it (`expire_nodest_conn`, IPVS 0.4).
-    fn end_abandoned(&self, rules: &Rules, now: Tick) {
-        let from = if self.sweep_asked.load(Relaxed) && self.sweep_asked.swap(false, Acquire) {
-            0
-        } else {
-            self.sweep.load(Relaxed)
-        };
-        if from == NO_SWEEP {
-            return;
+    fn collect_due(&self, rules: &Rules, now: Tick, budget: usize) -> usize {
+        self.table
+            .collect(now, budget, &mut |conn| self.ended(rules, conn))
+    }
+
+    /// Where the search for connections whose destination is gone begins or goes on, if a deletion asked
+    /// for one.
+    fn sweep_from(&self) -> Option<usize> {
+        if self.sweep_asked.load(Relaxed) && self.sweep_asked.swap(false, Acquire) {
+            return Some(0);
         }
+        let from = self.sweep.load(Relaxed);
+        (from != NO_SWEEP).then_some(from)
+    }
+
+    /// Ends connections whose destination is gone, some of the table at a time (`expire_nodest_conn`,
+    /// IPVS 0.4).
+    fn end_abandoned(&self, rules: &Rules, from: usize, now: Tick) {
         let mut handle = self.table.register();
         let next = self.table.scan_from(&mut handle, from, |conn| {
             // What its operator said becomes of them counts more than the setting.
@@ -107,6 +119,7 @@ impl Director {
         }
         let mut rules = Rules::clone(&rules);
         for destination in &gone {
+            rules.count_real(destination, true);
             rules.put_destination(destination.id.index, None);
             control.free.push(destination.id.index);
         }

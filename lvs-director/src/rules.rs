@@ -346,6 +346,15 @@ impl Rules {
         }
     }
 
+    /// A destination is deleted, or (`added`) back, or about to leave its index: deleted ones keep their
+    /// index and their replies from the host, but are no real servers any more (IPVS 4.3).
+    pub(crate) fn count_real(&mut self, destination: &Destination, added: bool) {
+        for real in destination.real_servers() {
+            let change = |there: Option<Server>| there.unwrap_or_default().plus(0, 1, added);
+            self.servers.change(real, change);
+        }
+    }
+
     /// Local addresses are the director's as VIPs are.
     fn count_locals(&mut self, destination: Option<&Destination>, added: bool) {
         for local in destination.iter().flat_map(|found| found.locals.iter()) {

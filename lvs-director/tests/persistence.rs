@@ -269,6 +269,25 @@ fn expire_nodest_conn_ends_assured_templates_too() {
     assert_eq!(site.director.table().len(), 0);
 }
 
+/// A packet has ended the connection of a deleted server, and the collector has not come by: the template
+/// does not wait for it.
+#[test]
+fn expire_nodest_conn_ends_a_template_whose_connection_a_packet_has_ended() {
+    let mut site = site(VIP, 80, 300);
+    site.director
+        .settings()
+        .set(Setting::ExpireNodestConn, 1)
+        .unwrap();
+    let first = server(&mut site, "10.1.0.5:4000", VIP);
+    let key = service(Protocol::Tcp, VIP);
+    site.director
+        .delete_destination(&key, endpoint(&first))
+        .unwrap();
+    site.tcp("10.1.0.5:4000", VIP, ACK);
+    site.director.collect(site.now + 1, usize::MAX);
+    assert!(templates(&site).is_empty());
+}
+
 /// Every packet is scheduled, no connection is left, and the host routes the replies.
 #[test]
 fn one_packet_scheduling_leaves_no_connection() {

@@ -126,6 +126,34 @@ fn with_expire_nodest_conn_a_syn_goes_to_another_server_at_once() {
     assert_ne!(now, first);
 }
 
+/// A deleted server keeps its connections, but is no real server any more: what else it sends is not
+/// refused (IPVS 4.3). Added again, it is one.
+#[test]
+fn a_deleted_server_is_not_told_that_nobody_wants_its_packets() {
+    let mut site = site(ForwardMethod::Masquerade);
+    let settings = site.director.settings();
+    settings.set(Setting::NatIcmpSend, 1).unwrap();
+    let first = server(&mut site, CLIENT, SYN).unwrap();
+    let stray = |site: &mut Site| site.tcp(&first, "10.1.0.99:4000", ACK).verdict;
+    let told = Verdict::Answer(Some(DropReason::UnknownReply));
+    assert_eq!(stray(&mut site), told);
+    let key = service(Protocol::Tcp, VIP);
+    let spec = site.director.service(&key).unwrap().destinations;
+    let spec = spec.iter().map(|found| found.spec);
+    let spec = spec
+        .into_iter()
+        .find(|spec| spec.endpoint == endpoint(&first));
+    delete(&site, &first);
+    assert_eq!(stray(&mut site), Verdict::ToHost);
+    site.director.add_destination(&key, &spec.unwrap()).unwrap();
+    assert_eq!(stray(&mut site), told);
+    // Deleted for good, and out of the trash.
+    delete(&site, &first);
+    site.wait(1200);
+    assert_eq!(site.director.table().len(), 0);
+    assert_eq!(stray(&mut site), Verdict::Pass);
+}
+
 #[test]
 fn with_expire_nodest_conn_a_syn_leaves_a_quiesced_server() {
     let key = service(Protocol::Tcp, VIP);
