@@ -6,7 +6,7 @@ use crate::route::{Routes, Way};
 use crate::rules::{FTP_DATA, Service};
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, ConnId, First, Inserted, NewConnection};
-use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol, ServiceKey};
+use lvs_core::{DropReason, Endpoint, Family, Flow, ForwardMethod, Protocol, ServiceKey};
 use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Kind, Packet};
 use lvs_sched::Request;
@@ -56,6 +56,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         if packet.flow.src.port == FTP_DATA {
             return self.stranger(frame, packet);
+        }
+        // IPv4 takes nothing from others that is from an address of its own.
+        if packet.family == Family::V4
+            && packet.flow.src.addr == packet.flow.dst.addr
+            && !self.routes.is_from_host()
+        {
+            return Verdict::Drop(DropReason::BadAddress);
         }
         let begun = self.schedule(&asked, Some((frame, packet)));
         self.go_on(frame, packet, &asked, begun)

@@ -386,6 +386,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if !self.limit.allow(self.now, packet.flow.src.addr, problem) {
             return Verdict::Drop(DropReason::RateLimited);
         }
+        // What says that it is from the host itself, and is not, is answered to nobody.
+        let own = self.routes.way(packet.flow.src.addr) == Way::Local;
+        if own && !self.routes.is_from_host() {
+            return Verdict::Drop(DropReason::BadAddress);
+        }
         match answer::icmp_error(frame, packet, problem, source) {
             Ok(()) => Verdict::Answer(reason),
             Err(reason) => Verdict::Drop(reason),

@@ -11,7 +11,7 @@ use crate::verdict::Verdict;
 use lvs_conn::Conn;
 use lvs_core::{DropReason, ForwardMethod};
 use lvs_packet::answer::IcmpProblem;
-use lvs_packet::{Frame, Kind, Packet, Quoted, TcpFlags, fullnat, nat, options, toa, ttl, uoa};
+use lvs_packet::{Frame, Kind, Packet, Quoted, TcpFlags, fullnat, nat, toa, ttl, uoa};
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// A client's packet.
@@ -110,12 +110,12 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExpired);
         }
+        if let Some(verdict) = self.too_big(frame, packet, route.mtu, None) {
+            return verdict;
+        }
         ttl::decrement(frame, packet);
         match fullnat::translate_error(frame, packet, quoted, from, to) {
-            Ok(()) => {
-                options::seal(frame, packet);
-                Verdict::Forward(route.hop)
-            }
+            Ok(()) => self.leave_by(frame, packet, &route),
             Err(reason) => Verdict::Drop(reason),
         }
     }

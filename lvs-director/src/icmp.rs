@@ -115,6 +115,9 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExpired);
         }
+        if let Some(verdict) = self.too_big(frame, packet, route.mtu, Some(packet)) {
+            return verdict;
+        }
         ttl::decrement(frame, packet);
         match icmp::translate_to_server(frame, packet, quoted, conn.destination()) {
             Ok(()) => self.leave_by(frame, packet, &route),
@@ -161,6 +164,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         };
         if packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExpired);
+        }
+        // No router says of an error that it is too long.
+        if packet.dont_fragment && self.longest(frame, packet) > route.mtu {
+            return Verdict::Drop(DropReason::TooBig);
         }
         ttl::decrement(frame, packet);
         match icmp::translate_to_client(frame, packet, quoted, conn.virtual_endpoint()) {

@@ -55,6 +55,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             || self.settings.is_on(Setting::NatIcmpSend)
             || self.defence.is_dropping()
             || flow.src.port == FTP_DATA
+            || flow.src.addr == flow.dst.addr
             || self.rules.helpers.of(flow.dst.port).is_some();
         if asks_for_more || seen.ttl <= 1 || seen.loopback || self.fresh.may_have(flow) {
             return None;

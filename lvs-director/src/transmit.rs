@@ -166,11 +166,7 @@ impl<R: Routes> Decider<'_, '_, R> {
         mtu: u32,
         request: Option<&Packet>,
     ) -> Option<Verdict> {
-        let length = match self.largest_piece {
-            Some(largest) if packet.family == Family::V6 => largest,
-            _ => largest_packet(frame, packet),
-        };
-        if length <= mtu {
+        if self.longest(frame, packet) <= mtu {
             return None;
         }
         match (packet.family, packet.kind) {
@@ -184,6 +180,14 @@ impl<R: Routes> Decider<'_, '_, R> {
             Some(request) => self.problem(frame, request, problem, Some(DropReason::TooBig)),
             None => self.router_problem(frame, packet, problem, DropReason::TooBig),
         })
+    }
+
+    /// The longest IP packet of those in which a packet goes on.
+    pub(crate) fn longest(&self, frame: &Frame<'_>, packet: &Packet) -> u32 {
+        match self.largest_piece {
+            Some(largest) if packet.family == Family::V6 => largest,
+            _ => largest_packet(frame, packet),
+        }
     }
 }
 

@@ -422,7 +422,7 @@ mod tests {
             let [src, dst, from, to] = ends.map(|(short, long, port)| {
                 // Any that a host can have.
                 let addr = match v4 {
-                    true => Addr::from_v4_bits(short >> 1),
+                    true => Addr::from_v4_bits(short >> 1 | 1 << 24),
                     false => Addr::from_v6_octets((long >> 2 | 1 << 120).to_be_bytes()),
                 };
                 Endpoint::new(addr, port)

@@ -174,14 +174,14 @@ fn ipv4<T>(
     /// Version 4, five words long; and of the word of the fragment nothing but DF.
     const FIXED: u64 = 0xff00_0000_0000_3fff_u64.to_be();
     const PLAIN: u64 = 0x4500_0000_0000_0000_u64.to_be();
-    /// Multicast begins here, and the reserved block of which one address is refused.
+    /// Multicast begins here, and the reserved block of which one address is refused; of block 0 too.
     const UNUSUAL: u8 = 0xe0;
 
     let first = u64::from_ne_bytes(*array(head, ETHERNET_LEN)?);
     let second = u64::from_ne_bytes(*array(head, ETHERNET_LEN + 8)?);
     let last = u32::from_ne_bytes(*array(head, ETHERNET_LEN + 16)?);
     if first & FIXED != PLAIN
-        || u8_at(head, ETHERNET_LEN + 12)? >= UNUSUAL
+        || u8_at(head, ETHERNET_LEN + 12)?.wrapping_sub(1) >= UNUSUAL - 1
         || !checksum::header_is_true(first, second, last)
     {
         return None;

@@ -10,8 +10,9 @@ use lvs_packet::answer::{self, IcmpProblem};
 use lvs_packet::options::{self, Recorded, Refused};
 use lvs_packet::{Fragment, Frame, Kind, Packet, TcpFlags, checksum, ttl};
 
-/// IGMP (IPv4), nothing at all (IPv6), UDP-Lite: a Linux says nothing of what it has and nobody asked for.
-const SILENT: [[u8; 2]; 2] = [[2, 136], [59, 136]];
+/// IGMP and PIM (IPv4), nothing at all (IPv6), UDP-Lite: a Linux says nothing of what it has and nobody asked
+/// for.
+const SILENT: [&[u8]; 2] = [&[2, 103, 136], &[59, 136]];
 /// IPIP, IPv6 in IPv4, GRE: a Linux that has these, but no such tunnel, says "port unreachable" of
 /// those over IPv4.
 const TUNNELS: [u8; 3] = [4, 41, 47];
