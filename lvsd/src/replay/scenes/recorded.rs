@@ -18,6 +18,8 @@ use std::time::Duration;
 const ETHERNET: usize = 14;
 /// The longest transport header that translation changes, without options.
 const TRANSPORT: usize = 20;
+/// What it changes of an ICMP error: the headers that it quotes too.
+const ERROR: usize = 8 + 40 + TRANSPORT;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 
@@ -183,7 +185,16 @@ fn same_tail(frame: &Recorded, first: &Piece, sent: &Piece, frames: &[Recorded])
         return false;
     };
     // Behind the transport header, which translation changes.
-    let tail = ours.get(TRANSPORT.min(ours.len())..).unwrap_or_default();
+    let protocol = match frame.bytes.get(12..14) {
+        Some([0x08, 0x00]) => frame.bytes.get(ETHERNET + 9),
+        // The number that the fragment header begins with.
+        _ => frame.bytes.get(first.payload.saturating_sub(8)),
+    };
+    let changed = match protocol {
+        Some(1 | 58) => ERROR,
+        _ => TRANSPORT,
+    };
+    let tail = ours.get(changed.min(ours.len())..).unwrap_or_default();
     frames.iter().any(|other| {
         other.by_director
             && pieces::piece(&other.bytes)
