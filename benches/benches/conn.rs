@@ -2,7 +2,8 @@
 //! take, in one run.
 //!
 //! `cargo bench -p lvs-benches --bench conn` measures 64k, 1M and 4M live connections;
-//! `-- --max 8M` goes up to 8M, `-- --smoke` (and `-- --test`) only shows that it runs.
+//! `-- --max 8M` goes up to 8M, `-- --only 1048576` measures one size, `-- --no-peers` ours alone,
+//! `-- --smoke` (and `-- --test`) only shows that it runs.
 //!
 //! All figures are nanoseconds for one operation: of rounds of a thousand, the one that a tenth of
 //! them beat, so that what else the machine does disturbs little. Compare within one run.
@@ -19,34 +20,19 @@
 )]
 
 use hashbrown::HashMap;
+use lvs_benches::connections::Random;
 use lvs_conn::{Direction, Inserted, NewConnection, Table, TableConfig, Timeouts};
 use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick};
 use parking_lot::RwLock;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Operations of a round.
 const ROUND: usize = 1024;
 /// A timeout that no bench waits for.
 const LONG: u32 = Tick::seconds(1_000_000);
-
-struct Random(u64);
-
-impl Random {
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    const fn below(&mut self, limit: usize) -> usize {
-        ((self.next() as u128 * limit as u128) >> 64) as usize
-    }
-}
 
 /// Connection number `n`: another client for each, sixteen services, some hundred servers.
 fn connection(n: usize, timeout: u32) -> NewConnection {
@@ -237,6 +223,7 @@ fn ours(live: usize, rounds: usize) {
     line("hit, one by one", single, floor);
     churn(&table, live, rounds, &line, floor);
     two_threads(&table, all, rounds, &line, floor);
+    busy_threads(&table, all, rounds, &line, floor);
     println!(
         "{live:>8} {name:<8} {:<34} {:>8.1} bytes",
         "memory for a connection",
@@ -347,6 +334,93 @@ fn two_threads(
         one,
         floor,
     );
+}
+
+/// The same with 5 % writes and a collector beside them, whose time is taken from theirs: medians, not
+/// deciles.
+fn busy_threads(
+    table: &Arc<Table>,
+    all: usize,
+    rounds: usize,
+    line: &dyn Fn(&str, f64, f64),
+    floor: f64,
+) {
+    // Later than anybody before, and long before what is live ends; what the wheel has to move for
+    // that, it moves now.
+    let now = AtomicU32::new(1 << 22);
+    table.collect(Tick(1 << 22), usize::MAX, &mut |_| {});
+    let rate = |threads: usize| {
+        let left = AtomicUsize::new(threads);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while left.load(Relaxed) != 0 {
+                    let now = Tick(now.fetch_add(1, Relaxed));
+                    table.collect(now, usize::MAX, &mut |_| {});
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let workers: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let (left, now) = (&left, &now);
+                    scope.spawn(move || {
+                        let ns = busy(table, all, rounds, thread, now);
+                        left.fetch_sub(1, Relaxed);
+                        1.0 / ns
+                    })
+                })
+                .collect();
+            let rates = workers.into_iter().map(|worker| worker.join().unwrap());
+            rates.sum::<f64>()
+        })
+    };
+    let (one, two) = (rate(1), rate(2));
+    line("  with 5 % inserts and a collector", 1.0 / two, floor);
+    let times = two / one;
+    line(
+        &format!("  one thread costs {times:.2} x that"),
+        1.0 / one,
+        floor,
+    );
+}
+
+/// The median of an operation of one thread: nineteen lookups and an insertion, in batches of 32.
+fn busy(table: &Arc<Table>, all: usize, rounds: usize, thread: usize, now: &AtomicU32) -> f64 {
+    let mut handle = table.register();
+    let mut random = Random(8 + thread as u64);
+    let mut next = (3 + thread) << 29;
+    let mut spent = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let flows: Vec<Flow> = (0..ROUND)
+            .map(|_| live_request(random.below(all)))
+            .collect();
+        let now = Tick(now.load(Relaxed));
+        let new: Vec<NewConnection> = (next..next + ROUND / 19)
+            .map(|n| NewConnection {
+                now,
+                ..connection(n, 2)
+            })
+            .collect();
+        next += new.len();
+        let mut new = new.as_slice();
+        let start = Instant::now();
+        for (n, flows) in flows.chunks(32).enumerate() {
+            let guard = handle.pin();
+            let mut hits = [None; 32];
+            guard.lookup_batch(flows, &mut hits);
+            for hit in hits.iter().flatten() {
+                black_box(hit.conn.state());
+            }
+            let (these, rest) = new.split_at(new.len().min(1 + n % 3));
+            new = rest;
+            for new in these {
+                // A table that is full for a moment refuses it.
+                let _ = black_box(guard.insert(new));
+            }
+        }
+        spent.push(start.elapsed());
+    }
+    spent.sort_unstable();
+    spent[rounds / 2].as_nanos() as f64 / (ROUND + ROUND / 19) as f64
 }
 
 /// What a map of another crate holds for a connection: with its key as much as an entry does.

@@ -39,7 +39,8 @@ impl Table {
         }
     }
 
-    /// The keys of a new connection, of which its index lines are on their way.
+    /// The keys of a new connection, of which its index lines are on their way; its ports are known
+    /// before it can be found.
     #[inline(always)]
     pub(crate) fn prepare_keys(&self, new: &NewConnection) -> Keys {
         let keys = if new.kind == ConnKind::Template {
@@ -49,6 +50,7 @@ impl Table {
             }
         } else {
             let local = new.local.filter(|_| new.method == ForwardMethod::FullNat);
+            self.odd_ports.add(new);
             self.keys_of(new.protocol, new.client, local)
         };
         self.prefetch_keys(&keys);
@@ -123,9 +125,6 @@ impl Table {
             Ok(existing) => return Ok(Some(existing)),
             Err(crowd) => crowd,
         };
-        if new.kind == ConnKind::Normal {
-            self.odd_ports.add(new);
-        }
         if crowd >= CROWD && new.kind == ConnKind::Normal {
             return self.put_in_crowd(index, entry, new, turn);
         }

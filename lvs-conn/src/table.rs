@@ -33,7 +33,9 @@ pub const MAX_CONNECTIONS: usize = 1 << 27;
 /// What a table is made with.
 #[derive(Clone, Debug)]
 pub struct TableConfig {
-    /// The most connections at once, 1 to [`MAX_CONNECTIONS`]. Memory is taken as it is used.
+    /// The most connections at once, 1 to [`MAX_CONNECTIONS`]. Memory is taken as it is used. The
+    /// index has 1.4 slots for each: enough for all of them by NAT, direct routing and tunnels; of those
+    /// by FULLNAT alone, which need two, it takes two thirds.
     pub capacity: usize,
     /// The hash and its key; by default drawn from the system's randomness.
     pub hash: FlowHash,

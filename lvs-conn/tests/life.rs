@@ -384,6 +384,28 @@ fn regular_choices_fill_the_table_to_the_last_entry() {
     }
 }
 
+/// What the documents say of a table that has nothing but FULLNAT, each of which needs two slots: two
+/// thirds of the capacity are taken, and the rest refused and counted.
+#[test]
+fn two_thirds_of_a_table_can_be_by_fullnat() {
+    let table = table(30_000);
+    let mut handle = table.register();
+    let mut taken = 0;
+    for n in 0..30_000_u32 {
+        let new = NewConnection {
+            method: ForwardMethod::FullNat,
+            local: Some(Endpoint::new(
+                Addr::from_v4_bits(0x0a01_0000 + n / 60_000),
+                u16::try_from(1024 + n % 60_000).unwrap(),
+            )),
+            ..new(n, Tick(0))
+        };
+        taken += usize::from(handle.pin().insert(&new).is_ok());
+    }
+    assert!((20_000..30_000).contains(&taken), "{taken}");
+    assert_eq!(usize::try_from(table.full()), Ok(30_000 - taken));
+}
+
 /// One address and port for everything: a crowd that nobody has to look through. All are found from
 /// both sides, all end, and nothing is left.
 #[test]
