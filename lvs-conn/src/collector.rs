@@ -156,13 +156,11 @@ impl Collector {
             *budget -= 1;
             len = 1;
         }
-        // Not the clock's: a collector that comes late ends what it finds in the order of time.
-        let moment = self.wheel.moment();
         for (index, keys) in group.iter_mut().take(len) {
             let Some(entry) = table.entries.get(*index as usize) else {
                 continue;
             };
-            if self.goes_on(table, *index, entry, moment, last) {
+            if self.goes_on(table, *index, entry, now, last) {
                 *index = NIL;
             } else {
                 *keys = table.keys(entry);
@@ -171,7 +169,7 @@ impl Collector {
         }
         for (index, keys) in group.iter().take(len) {
             if let Some(entry) = table.entries.get(*index as usize) {
-                self.retire(table, *index, entry, keys, moment);
+                self.retire(table, *index, entry, keys, self.wheel.moment());
             }
         }
         len > 0
@@ -179,7 +177,9 @@ impl Collector {
 
     /// Whether an entry lives on, and if so where. `last`: all else that is due at this moment has ended.
     fn goes_on(&mut self, table: &Table, index: u32, entry: &Entry, now: Tick, last: bool) -> bool {
-        let over = !entry.deadline().is_after(now);
+        // By the wheel, not by the clock: a collector that comes late ends what it finds in the order of
+        // time.
+        let over = !entry.deadline().is_after(self.wheel.moment());
         if !over && entry.word.load(Relaxed) & UNLINKED == 0 {
             self.keep(table, index, entry);
             return true;
@@ -196,6 +196,7 @@ impl Collector {
             self.wheel.hold(&table.entries, index);
             return true;
         }
+        // From the clock's moment: a timer of the kernel starts anew when it has fired, which is late.
         entry.word.fetch_and(!VERSION, AcqRel);
         entry.timeout.store(WITH_CHILDREN, Relaxed);
         entry.last_seen.store(now.0, Relaxed);
