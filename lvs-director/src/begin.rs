@@ -6,7 +6,7 @@ use crate::route::{Routes, Way};
 use crate::rules::{FTP_DATA, Service};
 use crate::verdict::Verdict;
 use lvs_conn::{Conn, ConnId, First, Inserted, NewConnection};
-use lvs_core::{DropReason, Endpoint, Family, Flow, ForwardMethod, Protocol, ServiceKey};
+use lvs_core::{Addr, DropReason, Endpoint, Family, Flow, ForwardMethod, Protocol, ServiceKey};
 use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Kind, Packet};
 use lvs_sched::Request;
@@ -57,9 +57,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if packet.flow.src.port == FTP_DATA {
             return self.stranger(frame, packet);
         }
-        // IPv4 takes nothing from others that is from an address of its own.
+        // IPv4 takes nothing from others that is from an address of its own, or from nobody's.
+        let Flow { src, dst, .. } = packet.flow;
         if packet.family == Family::V4
-            && packet.flow.src.addr == packet.flow.dst.addr
+            && (src.addr == dst.addr || src.addr == Addr::from_v4_bits(0))
             && !self.routes.is_from_host()
         {
             return Verdict::Drop(DropReason::BadAddress);

@@ -117,7 +117,7 @@ fn what_may_not_be_answered_is_not() {
     let later = |b: &mut [u8]| build::ip(b, &later, 17, &[0; 8]);
     assert_eq!(refused(&later, vip), DropReason::FragmentUnknown);
     for (src, dst) in [
-        ("0.0.0.7", "192.0.2.10"),
+        ("0.0.0.0", "192.0.2.10"),
         ("127.0.0.1", "192.0.2.10"),
         ("198.51.100.7", "224.0.0.1"),
         ("198.51.100.7", "255.255.255.255"),

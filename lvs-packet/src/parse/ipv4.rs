@@ -52,10 +52,7 @@ fn read<const STRICT: bool>(
         fragment(field, total - header_len)?
     };
     let src = Addr::from_v4_octets(w3);
-    let dst = Addr::from_v4_octets(w4);
-    // Nobody's address is for who has none yet, and asks all (RFC 1122, 3.2.1.3).
-    let nobody = src.low_word() == 0 && dst.is_unicast();
-    if src.low_word() >> 28 == 0xe || src.low_word() == u32::MAX || nobody {
+    if src.low_word() >> 28 == 0xe || src.low_word() == u32::MAX {
         return Err(DropReason::BadAddress);
     }
     Ok(Network {
@@ -65,7 +62,7 @@ fn read<const STRICT: bool>(
         end: l3 + total,
         protocol,
         src,
-        dst,
+        dst: Addr::from_v4_octets(w4),
         ttl,
         tos,
         dont_fragment: field & 0x4000 != 0,
