@@ -203,7 +203,7 @@ fn store(words: &[AtomicU64; 2], addr: Addr) {
 
 impl Entry {
     /// Makes the entry a connection. Nobody else may see it yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&self, new: &NewConnection) {
         store(&self.client, new.client.addr);
         store(&self.virtual_, new.virtual_endpoint.addr);

@@ -114,7 +114,7 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// [`TableFull`]; the table is as it was.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&self, new: &NewConnection) -> Result<Inserted<'_>, TableFull> {
         let keys = self.table.prepare_keys(new);
         self.table.insert(self.local, new, &keys)

@@ -94,6 +94,7 @@ impl Bucket {
     }
 
     /// Writes an empty slot; false if there is none.
+    #[inline(always)]
     fn put(&self, value: u32) -> bool {
         // Release: pairs with the acquire of readers.
         self.exchange(0, value, Release)
@@ -107,6 +108,7 @@ impl Bucket {
 
     /// Makes a slot that is `old` `new`; false if there is none. Of two that mean the same slot one
     /// is told that it did it.
+    #[inline(always)]
     fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
         loop {
             let found = self.matches(Common, old, u32::MAX);
@@ -442,9 +444,27 @@ impl Index {
         self.view().bucket(place, distance)
     }
 
+    /// Whether it is plain at the home bucket that no key is like this one.
+    #[inline(always)]
+    pub(crate) fn has_none(&self, place: Place) -> bool {
+        self.home(place).is_some_and(|bucket| {
+            bucket.matches(Common, place.tag, self.tag_mask()) == 0 && !bucket.is_passed()
+        })
+    }
+
     /// Adds a key for `entry`, whatever else is there.
+    #[inline(always)]
     pub(crate) fn add(&self, place: Place, named: Named) -> Result<(), Full> {
         let value = self.value(place, named);
+        if self.home(place).is_some_and(|bucket| bucket.put(value)) {
+            return Ok(());
+        }
+        self.add_further(place, value)
+    }
+
+    /// Adds a key to the first bucket from its home on that has room.
+    #[inline(never)]
+    fn add_further(&self, place: Place, value: u32) -> Result<(), Full> {
         let mut crowd = 0;
         for distance in 0..self.reach {
             let Some(bucket) = self.bucket(place, distance) else {
@@ -499,6 +519,7 @@ impl Index {
 
     /// Waits for the other writers of the key's home bucket. Whoever adds a key that must be the
     /// only one of its kind looks for others and adds it in its turn.
+    #[inline(always)]
     pub(crate) fn lock(&self, place: Place) -> Option<Turn<'_>> {
         let head = self.home(place)?.head();
         // Acquire and release: what one writer of this home did is seen by the next.
@@ -516,6 +537,7 @@ impl Index {
 pub(crate) struct Turn<'a>(&'a AtomicU64);
 
 impl Drop for Turn<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.0.fetch_and(!LOCKED, Release);
     }

@@ -57,6 +57,9 @@ impl Table {
         keys
     }
 
+    /// What seldom runs gets a copy of `new`: so its fields, which a caller has just put together, can
+    /// stay in registers.
+    #[inline(always)]
     pub(crate) fn insert(
         &self,
         local: &Local,
@@ -64,7 +67,7 @@ impl Table {
         keys: &Keys,
     ) -> Result<Inserted<'_>, TableFull> {
         let Some(index) = self.pool.next(&self.entries, &local.stock) else {
-            return self.without_room(new, keys);
+            return self.without_room(&{ *new }, keys);
         };
         let Some(entry) = self.entries.get(index as usize) else {
             return Err(self.count_full());
@@ -126,7 +129,7 @@ impl Table {
             Err(crowd) => crowd,
         };
         if crowd >= CROWD && new.kind == ConnKind::Normal {
-            return self.put_in_crowd(index, entry, new, turn);
+            return self.put_in_crowd(index, entry, &{ *new }, turn);
         }
         go_live(entry, new);
         self.index.add(keys.request, named(Key::Request))?;
@@ -198,6 +201,16 @@ impl Table {
     /// The connection that a new one would be; if there is none, how many like it have its key.
     #[inline(always)]
     fn existing(&self, new: &NewConnection, keys: &Keys) -> Result<Conn<'_>, u32> {
+        // Relaxed: whoever put one in had the turn of the same bucket.
+        if self.index.has_none(keys.request) && self.wide_count.load(Relaxed) == 0 {
+            return Err(0);
+        }
+        self.existing_among(&{ *new }, keys)
+    }
+
+    /// The same where others have the key, or may have been put elsewhere.
+    #[inline(never)]
+    fn existing_among(&self, new: &NewConnection, keys: &Keys) -> Result<Conn<'_>, u32> {
         let mut crowd = 0;
         let found = self.index.find(keys.request, |named| {
             crowd += 1;
@@ -206,7 +219,6 @@ impl Table {
         if let Some(found) = found {
             return Ok(found);
         }
-        // Relaxed: whoever put one in had the turn of the same bucket.
         if new.kind != ConnKind::Template && self.wide_count.load(Relaxed) != 0 {
             return self.existing_in_crowd(new).ok_or(crowd);
         }
@@ -234,7 +246,7 @@ impl Table {
 }
 
 /// Fills a free entry.
-#[inline]
+#[inline(always)]
 fn prepare(entry: &Entry, new: &NewConnection, parent: u32) {
     let timeout = match (new.kind, new.first) {
         (ConnKind::OnePacket, _) => 0,
@@ -260,14 +272,14 @@ fn prepare(entry: &Entry, new: &NewConnection, parent: u32) {
     entry.control.store(parent, Relaxed);
 }
 
-#[inline]
+#[inline(always)]
 fn go_live(entry: &Entry, new: &NewConnection) {
     // Release: a scan that sees it live sees all of it.
     entry.word.store(first_word(new), Release);
 }
 
 /// State and flags of a connection that begins. It is on its thread's list before anybody can look.
-#[inline]
+#[inline(always)]
 const fn first_word(new: &NewConnection) -> u16 {
     let kind = match new.kind {
         ConnKind::Normal => 0,

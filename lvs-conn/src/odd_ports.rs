@@ -28,7 +28,7 @@ impl OddPorts {
     }
 
     /// Remembers the connection's ports, before it can be found.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(&self, new: &NewConnection) {
         let client = new.client.port;
         let (from, to) = match new.method {

@@ -330,7 +330,7 @@ impl Table {
     }
 
     /// Where what an endpoint is the client of is found.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn narrow(&self, protocol: Protocol, endpoint: Endpoint) -> Place {
         self.index.place(self.hash.endpoint(protocol, &endpoint))
     }

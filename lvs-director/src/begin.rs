@@ -105,7 +105,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
                 mark,
             });
         }
-        let service = self.service_for(flow.protocol, flow.dst)?;
+        let service = self.service_for(flow.protocol, &flow.dst)?;
         Some(Asked {
             service,
             flow,
@@ -118,13 +118,16 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     pub(crate) fn service_for(
         &mut self,
         protocol: Protocol,
-        to: Endpoint,
+        to: &Endpoint,
     ) -> Option<&'g Arc<Service>> {
-        if let Some((asked, service)) = self.latest
-            && asked == (protocol, to)
-        {
-            return Some(service);
+        match &self.latest {
+            Some(((last, asked), service)) if *last == protocol && asked == to => Some(service),
+            _ => self.other_service_for(protocol, *to),
         }
+    }
+
+    #[inline(never)]
+    fn other_service_for(&mut self, protocol: Protocol, to: Endpoint) -> Option<&'g Arc<Service>> {
         let service = self.rules.service_for(protocol, to)?;
         self.latest = Some(((protocol, to), service));
         Some(service)
@@ -167,7 +170,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
     /// Makes the connection to a destination. `first`: what the packet makes of it, if it is nothing
     /// else's to say.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn connect(
         &mut self,
         asked: &Asked<'g>,
@@ -189,7 +192,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             _ => None,
         };
-        let inserted = self.guard.insert(&NewConnection {
+        let new = NewConnection {
             protocol: flow.protocol,
             client: flow.src,
             virtual_endpoint: flow.dst,
@@ -204,19 +207,31 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             first,
             now: self.now,
             ..NewConnection::default()
-        });
+        };
+        let begun = self.enter(&new, destination);
         if let Some(local) = local {
-            match inserted {
+            match begun {
                 // A reply has it at one end, and its client at neither.
-                Ok(Inserted::New(_)) => self.fresh.add(local),
+                Ok(Begun::Connection(..)) => self.fresh.add(local),
                 _ => destination.give_back(local),
             }
         }
-        match inserted {
+        begun
+    }
+
+    /// Has a new connection in the table and counted, unless it is there.
+    #[inline(always)]
+    pub(crate) fn enter(
+        &mut self,
+        new: &NewConnection,
+        destination: &'g Arc<Destination>,
+    ) -> Result<Begun<'g>, DropReason> {
+        match self.guard.insert(new) {
             Ok(Inserted::New(conn)) => {
-                self.fresh.add(flow.src);
-                let active = first.is_some_and(First::is_active);
-                destination.backend.opened(active);
+                self.fresh.add(new.client);
+                destination
+                    .backend
+                    .opened(new.first.is_some_and(First::is_active));
                 if let Some(counters) = destination.counters.of(self.worker) {
                     counters.connection();
                 }

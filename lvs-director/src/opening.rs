@@ -13,43 +13,91 @@
 use crate::begin::{Asked, Begun, server_of};
 use crate::decide::Decider;
 use crate::route::{Routes, Way};
-use crate::rules::FTP_DATA;
+use crate::rules::{FTP_DATA, Service};
 use crate::settings::Setting;
 use crate::verdict::Verdict;
 use lvs_conn::protocol::TcpEvent;
-use lvs_conn::{Conn, Event};
-use lvs_core::{Endpoint, Flow, ForwardMethod};
+use lvs_conn::{Event, NewConnection};
+use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol};
 use lvs_packet::swift::{Headers, HeadersV4, HeadersV6};
 use lvs_packet::{Frame, Plain, TcpFlags};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What a plain frame says beside its flow.
-struct Seen {
-    length: u32,
-    ttl: u8,
-    flags: TcpFlags,
-    loopback: bool,
+/// How far a plain frame was brought that belongs to no connection.
+enum Opened<'g> {
+    /// Nothing was done.
+    No,
+    /// On its way to this next hop.
+    Sent(u32),
+    /// The choice has been made, and nothing else.
+    Chosen(&'g Arc<Service>, Result<Begun<'g>, DropReason>),
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// Opens a connection by a plain frame that belongs to none, if that is all there is to do.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn open(
         &mut self,
         frame: &mut Frame<'_>,
         plain: Plain,
         flow: &Flow,
     ) -> Option<Verdict> {
-        let seen = look(frame, plain)?;
-        let event = match plain {
-            Plain::Tcp4 | Plain::Tcp6 => {
-                if seen.flags.0 & (TcpFlags::SYN | TcpFlags::RST).0 != TcpFlags::SYN.0 {
-                    return None;
-                }
-                Event::Tcp(TcpEvent::Syn)
-            }
-            Plain::Udp4 | Plain::Udp6 => Event::Udp,
+        if frame.offload.segmentation.is_some() {
+            return None;
+        }
+        let summed = frame.offload.checksum.is_none();
+        let opened = match plain {
+            Plain::Tcp4 => self.open_by(HeadersV4::<true>::of(frame)?, summed, flow),
+            Plain::Udp4 => self.open_by(HeadersV4::<false>::of(frame)?, summed, flow),
+            Plain::Tcp6 => self.open_by(HeadersV6::<true>::of(frame)?, summed, flow),
+            Plain::Udp6 => self.open_by(HeadersV6::<false>::of(frame)?, summed, flow),
         };
+        match opened {
+            Opened::Sent(hop) => Some(Verdict::Forward(hop)),
+            Opened::No => None,
+            Opened::Chosen(service, begun) => self.go_on_with(frame, plain, flow, (service, begun)),
+        }
+    }
+
+    /// Whether a packet is of a connection that this batch has made.
+    #[cold]
+    #[inline(never)]
+    fn is_fresh(&self, flow: &Flow) -> bool {
+        self.guard.lookup(flow).is_some()
+    }
+
+    /// The general way of a packet from where the choice has been made.
+    #[cold]
+    #[inline(never)]
+    fn go_on_with(
+        &mut self,
+        frame: &mut Frame<'_>,
+        plain: Plain,
+        flow: &Flow,
+        (service, begun): (&'g Arc<Service>, Result<Begun<'g>, DropReason>),
+    ) -> Option<Verdict> {
+        let packet = plain.packet(frame, flow)?;
+        let asked = Asked {
+            service,
+            flow: *flow,
+            mark: 0,
+        };
+        // What the packet has made of the connection, it makes of it once more: the same.
+        Some(self.go_on(frame, &packet, &asked, begun))
+    }
+
+    /// Once for each family and protocol. `summed`: the checksum is whole.
+    #[inline(never)]
+    fn open_by<H: Headers>(&mut self, mut headers: H, summed: bool, flow: &Flow) -> Opened<'g> {
+        let (protocol, event) = match H::TCP {
+            true => (Protocol::Tcp, Event::Tcp(TcpEvent::Syn)),
+            false => (Protocol::Udp, Event::Udp),
+        };
+        let flags = headers.tcp_flags().0 & (TcpFlags::SYN | TcpFlags::RST).0;
+        if H::TCP && flags != TcpFlags::SYN.0 {
+            return Opened::No;
+        }
         let asks_for_more = self.rules.has_marks()
             || self.waiting.load(Relaxed) != 0
             || self.settings.is_on(Setting::NatIcmpSend)
@@ -57,112 +105,84 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             || flow.src.port == FTP_DATA
             || flow.src.addr == flow.dst.addr
             || self.rules.helpers.of(flow.dst.port).is_some();
-        if asks_for_more || seen.ttl <= 1 || seen.loopback || self.fresh.may_have(flow) {
-            return None;
+        if asks_for_more
+            || headers.ttl() <= 1
+            || headers.is_from_loopback()
+            || (self.fresh.may_have(flow) && self.is_fresh(flow))
+        {
+            return Opened::No;
         }
-        let service = self.service_for(flow.protocol, flow.dst)?;
+        let Some(service) = self.service_for(protocol, &flow.dst) else {
+            return Opened::No;
+        };
         if service.persistence.is_some()
             || service.one_packet
             || service.is_elsewhere(flow.dst.port)
         {
-            return None;
+            return Opened::No;
         }
-        let asked = Asked {
-            service,
-            flow: *flow,
-            mark: 0,
+        let destination = match self.pick(service, flow) {
+            Ok(destination) => destination,
+            Err(reason) => return Opened::Chosen(service, Err(reason)),
         };
-        let begun = match self.pick(service, flow) {
-            Ok(destination) => {
-                let method = destination.spec.method;
-                let server = server_of(destination, service, flow.dst.port);
-                let first = self.timeouts.first(flow.protocol, method, event);
-                self.connect(&asked, destination, server, None, Some(first))
-            }
-            Err(reason) => Err(reason),
-        };
-        if let Ok(Begun::Connection(conn, destination)) = begun
-            && let Some(hop) = self.send_first(frame, plain, conn, seen.length)
-        {
-            if let Some(counters) = destination.counters.of(self.worker) {
-                counters.packet_in(seen.length);
-            }
-            conn.count_in_packet();
-            return Some(Verdict::Forward(hop));
+        let method = destination.spec.method;
+        let server = server_of(destination, service, flow.dst.port);
+        let first = self.timeouts.first(protocol, method, event);
+        if method == ForwardMethod::FullNat {
+            let asked = Asked {
+                service,
+                flow: *flow,
+                mark: 0,
+            };
+            let begun = self.connect(&asked, destination, server, None, Some(first));
+            return Opened::Chosen(service, begun);
         }
-        let packet = plain.packet(frame, flow)?;
-        // What the packet has made of the connection, it makes of it once more: the same.
-        Some(self.go_on(frame, &packet, &asked, begun))
-    }
-
-    /// The next hop of the first packet, which was rewritten; nothing if that takes more.
-    #[inline(always)]
-    fn send_first(
-        &mut self,
-        frame: &mut Frame<'_>,
-        plain: Plain,
-        conn: Conn<'g>,
-        length: u32,
-    ) -> Option<u32> {
-        let server = conn.destination();
-        let hop = match self.routes.way(server.addr) {
-            Way::Forward(route) if length <= route.mtu => route.hop,
-            _ => return None,
+        let begun = self.enter(
+            &NewConnection {
+                protocol,
+                client: flow.src,
+                virtual_endpoint: flow.dst,
+                destination: server,
+                method,
+                dest: destination.id,
+                first: Some(first),
+                now: self.now,
+                ..NewConnection::default()
+            },
+            destination,
+        );
+        let Ok(Begun::Connection(conn, _)) = begun else {
+            return Opened::Chosen(service, begun);
         };
-        let ports = conn.ports();
-        let summed = frame.offload.checksum.is_none();
-        let to = if ports.is_by(ForwardMethod::DirectRoute) {
-            None
-        } else if ports.is_by(ForwardMethod::Masquerade) && summed {
-            Some(server)
-        } else {
-            return None;
-        };
-        send(frame, plain, to).then_some(hop)
+        let length = headers.ip_len();
+        match self.routes.way(server.addr) {
+            Way::Forward(route)
+                if length <= route.mtu && send_first(&mut headers, summed, (server, method)) =>
+            {
+                if let Some(counters) = destination.counters.of(self.worker) {
+                    counters.packet_in(length);
+                }
+                conn.count_in_packet();
+                Opened::Sent(route.hop)
+            }
+            _ => Opened::Chosen(service, begun),
+        }
     }
 }
 
-/// What a plain frame says; nothing of one that stands for several packets.
+/// Sends a first packet on to its server; whether that was done.
 #[inline(always)]
-fn look(frame: &mut Frame<'_>, plain: Plain) -> Option<Seen> {
-    #[inline(always)]
-    fn seen<H: Headers>(headers: &H) -> Seen {
-        Seen {
-            length: headers.ip_len(),
-            ttl: headers.ttl(),
-            flags: headers.tcp_flags(),
-            loopback: headers.is_from_loopback(),
+fn send_first<H: Headers>(
+    headers: &mut H,
+    summed: bool,
+    (server, method): (Endpoint, ForwardMethod),
+) -> bool {
+    match method {
+        ForwardMethod::DirectRoute => {
+            headers.pass();
+            true
         }
-    }
-    if frame.offload.segmentation.is_some() {
-        return None;
-    }
-    Some(match plain {
-        Plain::Tcp4 => seen(&HeadersV4::<true>::of(frame)?),
-        Plain::Udp4 => seen(&HeadersV4::<false>::of(frame)?),
-        Plain::Tcp6 => seen(&HeadersV6::<true>::of(frame)?),
-        Plain::Udp6 => seen(&HeadersV6::<false>::of(frame)?),
-    })
-}
-
-/// Sends a plain frame on, to another endpoint if there is one; whether that was done.
-#[inline(always)]
-fn send(frame: &mut Frame<'_>, plain: Plain, to: Option<Endpoint>) -> bool {
-    #[inline(always)]
-    fn send<H: Headers>(headers: Option<H>, to: Option<Endpoint>) -> bool {
-        match (headers, to) {
-            (Some(mut headers), Some(to)) => headers.send_to(to),
-            (Some(mut headers), None) => {
-                headers.pass();
-                true
-            }
-            (None, _) => false,
-        }
-    }
-    match plain {
-        Plain::Tcp4 => send(HeadersV4::<true>::of(frame), to),
-        Plain::Udp4 => send(HeadersV4::<false>::of(frame), to),
-        Plain::Tcp6 => send(HeadersV6::<true>::of(frame), to),
-        Plain::Udp6 => send(HeadersV6::<false>::of(frame), to),
+        ForwardMethod::Masquerade => summed && headers.send_to(server),
+        _ => false,
     }
 }

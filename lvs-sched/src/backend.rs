@@ -206,7 +206,7 @@ impl Backend {
     }
 
     /// A connection was given to this server.
-    #[inline]
+    #[inline(always)]
     pub fn opened(&self, active: bool) {
         self.count(|a, i| {
             if active {
@@ -328,7 +328,7 @@ impl Backend {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn count(&self, event: impl Fn(u32, u32) -> (u32, u32)) {
         let mut word = self.load.load(Ordering::Relaxed);
         loop {
