@@ -4,7 +4,8 @@
 //! `stderr`. A session starts with an empty table; its commands follow each other. `golden/hunt.jsonl`
 //! has some thousands more that were looked for where ipvsadm's own reading of words, numbers,
 //! addresses and lines is peculiar, `golden/corners.jsonl` those of order, abbreviation, repetition, names, ranges,
-//! help, broadcast addresses and input of `-R`. `cargo xtask golden-cli` does the same with the programs.
+//! help, broadcast addresses and input of `-R`, `golden/random.jsonl` sessions of random command lines, right
+//! and wrong ones. `cargo xtask golden-cli` does the same with the programs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "what was left out is to be seen")]
@@ -24,6 +25,7 @@ const NEEDS_PACKETS: &[(&str, &str)] = &[("live", "tests/live.rs has its packets
 const CLI: &str = include_str!("golden/cli.jsonl");
 const HUNT: &str = include_str!("golden/hunt.jsonl");
 const CORNERS: &str = include_str!("golden/corners.jsonl");
+const RANDOM: &str = include_str!("golden/random.jsonl");
 
 #[derive(Deserialize)]
 struct Record {
@@ -60,8 +62,12 @@ fn the_director_of_packets_gives_the_same() {
         let rules = Rules::new(Director::new(&config).unwrap(), || {}).with_broadcasts(broadcasts);
         Arc::new(rules.practising(&["lo", "d0", "d1"]))
     };
-    let passed = replay(CLI, director) + replay(HUNT, director) + replay(CORNERS, director);
-    assert!(passed > 6600, "{passed}");
+    let all = [CLI, HUNT, CORNERS, RANDOM];
+    let passed: usize = all
+        .map(|recording| replay(recording, director))
+        .iter()
+        .sum();
+    assert!(passed > 8000, "{passed}");
 }
 
 /// Replays all sessions but those left out, each with a director of its own; how many commands came
