@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::from(status),
         // The reader has seen enough: `ipvsadm -Lnc | head`.
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(status),
-        Err(_) => ExitCode::from(1),
+        Err(why) => {
+            // If that stream is closed too, the status has to do.
+            let _ = writeln!(io::stderr(), "cannot write: {why}");
+            ExitCode::from(1)
+        }
     }
 }

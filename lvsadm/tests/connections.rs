@@ -4,7 +4,11 @@
 //! `stdout`, `stderr`. Plain connections and templates of all protocols, with marks, masks and an engine's data,
 //! mixed families, and times of more than 99 minutes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -527,3 +527,21 @@ fn the_program_takes_ipvsadms_place() {
         (255, "Service already exists\n")
     );
 }
+
+/// A listing that could not be written is no success, and says why.
+#[test]
+fn a_full_disk_is_told() {
+    let (_, daemon) = start();
+    let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
+        return;
+    };
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lvsadm"))
+        .args(["-Ln", "--socket"])
+        .arg(&daemon.socket)
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("cannot write: No space left"), "{said}");
+}
