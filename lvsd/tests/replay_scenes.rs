@@ -79,6 +79,13 @@ fn odd_headers_leave_as_the_kernels_do() {
     assert_eq!(wrong_in("headers", 51), Vec::<String>::new());
 }
 
+/// Commands and answers that announce data connections, these connections, and the control connection after its
+/// text grew or shrank; recorded from a kernel (6.1, `ip_vs_ftp`, `conntrack` on) for this.
+#[test]
+fn ftp_is_the_kernels() {
+    assert_eq!(wrong_in("ftp", 16), Vec::<String>::new());
+}
+
 /// Around the MTU on either side and through every tunnel, errors longer than it, errors about tunnels and about
 /// quotes with extension headers, errors that begin connections, flags that begin none, local destinations;
 /// recorded from a kernel (6.1) for this.
