@@ -67,7 +67,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             Kind::Tcp | Kind::Udp | Kind::Sctp if packet.fragment == Fragment::None => {
                 self.whole(frame, packet, hit)
             }
-            Kind::OtherIp | Kind::NotIp | Kind::ArpRequest => Verdict::Pass,
+            Kind::OtherIp => self.follow_isakmp(frame, packet),
+            Kind::NotIp | Kind::ArpRequest => Verdict::Pass,
             _ if packet.fragment != Fragment::None => self.piece(frame, packet, hit),
             Kind::IcmpError => self.icmp_error(frame, packet),
             Kind::IcmpEchoRequest => self.stranger(frame, packet),
@@ -307,7 +308,8 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             _ if packet.fragment == Fragment::Later => Event::Other,
             Kind::Tcp => Event::tcp(packet.tcp_flags.0),
             Kind::Udp => Event::Udp,
-            _ => Event::Sctp(packet.sctp_chunk),
+            Kind::Sctp => Event::Sctp(packet.sctp_chunk),
+            _ => Event::Other,
         };
         self.advance_by(event, packet.kind, conn, direction, destination);
     }

@@ -2,6 +2,7 @@
 
 use crate::begin::Begun;
 use crate::decide::Decider;
+use crate::ipsec::isakmp;
 use crate::route::{Routes, Way};
 use crate::rules::FTP_DATA;
 use crate::settings::Setting;
@@ -19,13 +20,19 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             // Here only for the tunnels of the other family's services.
             Ok(_) if !self.rules.handles(packet.family) => return Verdict::Pass,
-            Ok(quoted) if quoted.has_ports => quoted,
-            Ok(_) => return Verdict::Pass,
+            Ok(quoted) => quoted,
             Err(reason) if self.rules.is_vip(packet.flow.dst.addr) => return Verdict::Drop(reason),
             Err(_) => return Verdict::Pass,
         };
-        match self.guard.lookup(&quoted.flow.reversed()) {
-            None if self.settings.is_on(Setting::ScheduleIcmp) => {
+        let flow = match quoted.has_ports {
+            true => quoted.flow,
+            false => match isakmp(quoted.protocol, &quoted.flow) {
+                Some(flow) => flow,
+                None => return Verdict::Pass,
+            },
+        };
+        match self.guard.lookup(&flow.reversed()) {
+            None if quoted.has_ports && self.settings.is_on(Setting::ScheduleIcmp) => {
                 self.begin_by_error(frame, packet, &quoted)
             }
             None => Verdict::Pass,

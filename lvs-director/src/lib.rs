@@ -49,6 +49,7 @@ mod fullnat;
 mod helper;
 mod housekeeping;
 mod icmp;
+mod ipsec;
 mod leave;
 mod limit;
 mod listing;

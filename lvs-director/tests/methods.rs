@@ -10,7 +10,7 @@ mod common;
 use common::{CLIENTS, SERVERS, Site, checksums_are_right, service};
 use lvs_core::{DropReason, ForwardMethod, Protocol};
 use lvs_director::Verdict;
-use lvs_packet::TcpFlags;
+use lvs_packet::{TcpFlags, build};
 
 const SYN: TcpFlags = TcpFlags::SYN;
 const ACK: TcpFlags = TcpFlags::ACK;
@@ -333,4 +333,42 @@ fn what_is_too_long_or_too_old_is_answered_from_the_vip() {
         "as a router would"
     );
     assert_eq!(site.dropped(DropReason::TtlExpired), 2);
+}
+
+#[test]
+fn esp_follows_isakmp_and_is_otherwise_given_back() {
+    let (client, vip, server) = ("10.1.0.5:500", "10.0.0.1:500", "10.2.0.1:500");
+    let esp = |from: &str, to: &str| {
+        let mut bytes = vec![0; 128];
+        let ip = build::Ip::new(common::addr(from), common::addr(to));
+        let length = build::ip(&mut bytes, &ip, 50, &[7; 40]).unwrap();
+        bytes.truncate(length);
+        bytes
+    };
+    let mut site = Site::with(
+        Protocol::Udp,
+        vip,
+        "rr",
+        ForwardMethod::Masquerade,
+        &[server],
+    );
+    site.routes.local.push(common::addr("10.0.0.1"));
+    let (request, reply) = (esp("10.1.0.5", "10.0.0.1"), esp("10.2.0.1", "10.1.0.5"));
+    assert_eq!(site.send(&request).verdict, Verdict::ToHost);
+    assert_eq!(site.send(&reply).verdict, Verdict::ToHost);
+    let elsewhere = site.send(&esp("10.1.0.5", "10.2.0.9"));
+    assert_eq!(elsewhere.verdict, Verdict::Pass, "not claimed either");
+
+    assert_eq!(
+        site.udp(client, vip, b"isakmp").verdict,
+        Verdict::Forward(SERVERS)
+    );
+    let out = site.send(&request);
+    assert_eq!(out.verdict, Verdict::Forward(SERVERS));
+    assert_eq!(out.flow(), "10.1.0.5:0 > 10.2.0.1:0");
+    let out = site.send(&reply);
+    assert_eq!(out.verdict, Verdict::Forward(CLIENTS));
+    assert_eq!(out.flow(), "10.0.0.1:0 > 10.1.0.5:0");
+    let other = site.send(&esp("10.1.0.6", "10.0.0.1"));
+    assert_eq!(other.verdict, Verdict::ToHost, "another client");
 }

@@ -57,6 +57,11 @@ const KINDS: [SetKind; 10] = [
     SetKind::LocalPorts,
 ];
 
+/// The port of ISAKMP, and the protocols that go where it went (RFC 4303, RFC 4302).
+const ISAKMP: u16 = 500;
+const ESP: u8 = 50;
+const AH: u8 = 51;
+
 /// Elements in one message: far below the 64 KB that an attribute can hold.
 const CHUNK: usize = 512;
 
@@ -230,6 +235,12 @@ pub(super) fn contents(claim: &ClaimSet) -> Contents {
             } else {
                 add(family, exact, endpoint_key(protocol, endpoint));
             }
+            // What has no ports follows ISAKMP.
+            if protocol == Protocol::Udp && matches!(endpoint.port, 0 | ISAKMP) {
+                for number in [ESP, AH] {
+                    add(family, any_port, numbered_key(number, endpoint.addr));
+                }
+            }
         }
     }
     for (addr, ports) in &claim.local_ports {
@@ -261,8 +272,12 @@ fn octets(addr: Addr) -> Vec<u8> {
 
 /// Each field of a key fills up its last register.
 fn address_key(protocol: Protocol, addr: Addr) -> Vec<u8> {
+    numbered_key(protocol.number(), addr)
+}
+
+fn numbered_key(protocol: u8, addr: Addr) -> Vec<u8> {
     let mut key = octets(addr);
-    key.extend([protocol.number(), 0, 0, 0]);
+    key.extend([protocol, 0, 0, 0]);
     key
 }
 

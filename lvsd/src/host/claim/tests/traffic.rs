@@ -201,6 +201,28 @@ fn replies_are_not_forwarded_a_second_time() {
 }
 
 #[test]
+fn esp_is_claimed_with_isakmp() {
+    const ESP: u8 = 50;
+    in_namespace(|| {
+        let mut net = Net::new();
+        for (server, client) in [("10.0.0.2", "198.51.100.7"), ("fd00::2", "2001:db8:1::7")] {
+            let (server, client) = (server.parse().unwrap(), client.parse().unwrap());
+            let reply = packet(ESP, server, client, b"an index, a number, and the rest", 0);
+            let claim = |net: &mut Net, port| {
+                let server = lvs_core::Endpoint::new(server, port);
+                net.claim(|set| set.replies = vec![(Protocol::Udp, server)]);
+            };
+            claim(&mut net, 53);
+            assert!(net.forwards(&reply), "of another service");
+            claim(&mut net, 500);
+            net.send_taken(&reply);
+            claim(&mut net, 0);
+            net.send_taken(&reply);
+        }
+    });
+}
+
+#[test]
 fn the_host_keeps_its_own_conversations_with_destinations() {
     in_namespace(|| {
         let mut net = Net::new();
