@@ -10,7 +10,7 @@ use crate::route::{Routes, Way};
 use crate::verdict::Verdict;
 use lvs_conn::{Direction, Hit};
 use lvs_core::{Endpoint, Flow, Protocol};
-use lvs_packet::{Frame, Packet};
+use lvs_packet::{Fragment, Frame, Packet};
 
 /// The port of ISAKMP, at both ends (RFC 2408, 2.5.1).
 const ISAKMP: u16 = 500;
@@ -33,6 +33,9 @@ impl<R: Routes> Decider<'_, '_, R> {
         let Some(flow) = isakmp(packet.protocol, &packet.flow) else {
             return Verdict::Pass;
         };
+        if packet.fragment == Fragment::Atomic {
+            return self.piece(frame, packet, None);
+        }
         match self.guard.lookup(&flow) {
             Some(Hit {
                 conn,
