@@ -4,9 +4,9 @@
 //! configuration is used whether a director would take it.
 
 use super::backend::{Backend, refuse};
-use super::director::sysctl;
 use super::marks;
 use super::sync_book::SyncBook;
+use super::translation::sysctl;
 use lvs_api::{
     Connection, Destination, DestinationStatus, DropCount, Errno, Info, MAX_NAME, MarkRule, Method,
     Operation, Refusal, Service, ServiceStatus, SyncDaemon, Sysctl, Timeouts, Totals, Tunnel,

@@ -17,6 +17,7 @@ mod seats;
 mod server;
 mod socket;
 mod sync_book;
+mod translation;
 
 pub use backend::{Backend, refuse};
 pub use director::Rules;
