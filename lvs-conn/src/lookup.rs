@@ -72,18 +72,7 @@ impl Guard<'_> {
 impl Table {
     /// The connection of a flow, wherever it is.
     pub(crate) fn look_up(&self, flow: &Flow) -> Option<Hit<'_>> {
-        match self.hash.kind() {
-            Kind::Aes(hasher) => with_all_there_is(Single {
-                table: self,
-                hasher,
-                flow,
-            }),
-            Kind::Sip(hasher) => with_all_there_is(Single {
-                table: self,
-                hasher,
-                flow,
-            }),
-        }
+        with_all_there_is(Single { table: self, flow })
     }
 
     #[inline]
@@ -230,26 +219,24 @@ pub(crate) fn home<'g>(
 }
 
 /// The lookup of one flow.
-struct Single<'a, 'g, H> {
+struct Single<'a, 'g> {
     table: &'g Table,
-    hasher: &'a H,
     flow: &'a Flow,
 }
 
-impl<'g, H: Hasher> Work for Single<'_, 'g, H> {
+impl<'g> Work for Single<'_, 'g> {
     type Done = Option<Hit<'g>>;
 
     #[inline(always)]
     fn run<L: Level>(self, level: L) -> Option<Hit<'g>> {
-        let Self {
-            table,
-            hasher,
-            flow,
-        } = self;
+        let Self { table, flow } = self;
         let index = table.index.view();
         let direction = likely(flow);
         let reply = direction == Direction::FromServer;
-        let home = home(&index, hasher, flow, direction)?;
+        let home = match table.hash.kind() {
+            Kind::Aes(hasher) => home(&index, hasher, flow, direction)?,
+            Kind::Sip(hasher) => home(&index, hasher, flow, direction)?,
+        };
         let found = index.candidates(level, home);
         let first = index.candidate(home, found).entry;
         if found != 0

@@ -164,6 +164,34 @@ pub(crate) trait Work {
     fn run<L: Level>(self, level: L) -> Self::Done;
 }
 
+/// Whether this processor has all that [`Work`] is compiled for. It is asked once: single lookups are short enough
+/// for the four questions to count.
+#[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
+#[inline(always)]
+fn is_wide() -> bool {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    // Relaxed: whoever asks for the first time gets the same answer.
+    static ANSWER: AtomicU8 = AtomicU8::new(0);
+
+    #[cold]
+    fn ask() -> bool {
+        let wide = std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("aes")
+            && std::arch::is_x86_feature_detected!("bmi1")
+            && std::arch::is_x86_feature_detected!("bmi2");
+        ANSWER.store(if wide { YES } else { NO }, Relaxed);
+        wide
+    }
+
+    match ANSWER.load(Relaxed) {
+        YES => true,
+        NO => false,
+        _ => ask(),
+    }
+}
+
 /// Does the work with what this processor has.
 #[cfg(all(target_arch = "x86_64", not(any(miri, lvs_loom))))]
 #[inline]
@@ -186,11 +214,7 @@ pub(crate) fn with_all_there_is<W: Work>(work: W) -> W::Done {
         work.run(Wide(()))
     }
 
-    if std::arch::is_x86_feature_detected!("avx2")
-        && std::arch::is_x86_feature_detected!("aes")
-        && std::arch::is_x86_feature_detected!("bmi1")
-        && std::arch::is_x86_feature_detected!("bmi2")
-    {
+    if is_wide() {
         // SAFETY: the processor was asked.
         unsafe { wide(work) }
     } else {
