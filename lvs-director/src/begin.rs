@@ -19,6 +19,9 @@ pub(crate) struct Asked<'g> {
     pub(crate) service: &'g Arc<Service>,
     /// From the client to the virtual service, whatever the packet's own direction.
     pub(crate) flow: Flow,
+    /// Where the packet itself is for, which some schedulers look at: the virtual service, or, of one that an
+    /// error quotes, the client.
+    pub(crate) towards: Addr,
     /// 0: the service was not found by a mark.
     pub(crate) mark: u32,
 }
@@ -102,6 +105,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             return Some(Asked {
                 service,
                 flow,
+                towards: flow.dst.addr,
                 mark,
             });
         }
@@ -109,6 +113,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         Some(Asked {
             service,
             flow,
+            towards: flow.dst.addr,
             mark: 0,
         })
     }
@@ -159,7 +164,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             }
             // It was found by FTP's rule, which is for persistent ones.
             None if service.is_elsewhere(flow.dst.port) => return Err(DropReason::NoDestination),
-            None => (self.pick(service, &flow)?, None),
+            None => (self.pick(service, &flow, asked.towards)?, None),
         };
         let server = server_of(destination, service, flow.dst.port);
         if service.one_packet && flow.protocol == Protocol::Udp {
@@ -183,6 +188,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             service,
             flow,
             mark,
+            ..
         } = *asked;
         let method = destination.spec.method;
         let local = match method {
@@ -245,14 +251,18 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
     }
 
-    /// The scheduler's choice.
+    /// The scheduler's choice; `towards` is [`Asked::towards`].
     #[inline(always)]
     pub(crate) fn pick(
         &self,
         service: &Service,
         flow: &Flow,
+        towards: Addr,
     ) -> Result<&'g Arc<Destination>, DropReason> {
-        let request = Request::new(flow.src, flow.dst, self.now);
+        let request = Request {
+            dst: towards,
+            ..Request::new(flow.src, flow.dst, self.now)
+        };
         let rules = self.rules;
         service
             .pool

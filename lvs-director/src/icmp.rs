@@ -54,9 +54,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         quoted: &Quoted,
     ) -> Verdict {
         let flow = quoted.flow.reversed();
-        let Some(asked) = self.asked(packet, flow) else {
+        let Some(mut asked) = self.asked(packet, flow) else {
             return Verdict::Pass;
         };
+        asked.towards = quoted.flow.dst.addr;
         if self.defence.drops_packet() {
             return Verdict::Drop(DropReason::DropPacket);
         }

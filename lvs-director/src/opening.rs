@@ -81,6 +81,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         let asked = Asked {
             service,
             flow: *flow,
+            towards: flow.dst.addr,
             mark: 0,
         };
         // What the packet has made of the connection, it makes of it once more: the same.
@@ -121,7 +122,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         {
             return Opened::No;
         }
-        let destination = match self.pick(service, flow) {
+        let destination = match self.pick(service, flow, flow.dst.addr) {
             Ok(destination) => destination,
             Err(reason) => return Opened::Chosen(service, Err(reason)),
         };
@@ -132,6 +133,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             let asked = Asked {
                 service,
                 flow: *flow,
+                towards: flow.dst.addr,
                 mark: 0,
             };
             let begun = self.connect(&asked, destination, server, None, Some(first));

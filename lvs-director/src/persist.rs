@@ -79,7 +79,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         key: &Flow,
         number: u32,
     ) -> Result<Remembered<'g>, DropReason> {
-        let destination = self.pick(asked.service, &asked.flow)?;
+        let destination = self.pick(asked.service, &asked.flow, asked.towards)?;
         let endpoint = destination.spec.endpoint;
         let port = match template_port(asked.service, asked.flow.dst.port) {
             0 => 0,

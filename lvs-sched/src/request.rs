@@ -18,7 +18,8 @@ pub struct Request {
     pub src: Addr,
     /// The client's port; 0 unless the protocol is TCP, UDP or SCTP.
     pub src_port: u16,
-    /// What the client asked for: the virtual address, or any address with a firewall mark.
+    /// Where the packet goes: to the virtual address, or to any address with a firewall mark; one quoted in an
+    /// ICMP error to the client, and `dh`, `lblc` and `lblcr` take it as it is.
     pub dst: Addr,
     /// The moment.
     pub now: Tick,
