@@ -252,6 +252,12 @@ impl Entry {
         self.dest_generation.store(generation, Relaxed);
     }
 
+    /// The destination's index if the first line knows it; otherwise [`FAR`].
+    #[inline(always)]
+    pub(crate) fn near_destination(&self) -> u16 {
+        self.dest.load(Relaxed)
+    }
+
     /// The destination's index; of the first 65,535 the first line knows it.
     #[inline]
     pub(crate) fn destination_index(&self) -> u32 {
@@ -261,14 +267,15 @@ impl Entry {
         }
     }
 
-    /// Counts a packet, by a plain load and store: of two that count at once one may be lost. What
-    /// else the word holds does not change, so nothing else can be lost.
+    /// Counts a packet, by a plain store of what was read before: of two that count at once one may be
+    /// lost. What else the word holds does not change, so nothing else can be lost.
     #[inline]
-    pub(crate) fn count_packet(&self) {
-        let ports = self.ports.load(Relaxed);
-        let (ports, full) = ports.overflowing_add(1 << PACKETS_AT);
+    pub(crate) fn count_packet(&self, ports: Ports) {
+        const ONE: u64 = 1 << PACKETS_AT;
+        let ports = ports.0.wrapping_add(ONE);
         self.ports.store(ports, Relaxed);
-        if full {
+        // It is full, and begins anew.
+        if ports < ONE {
             self.count_more();
         }
     }
@@ -473,7 +480,7 @@ mod tests {
         let entry = Entry::zero();
         for count in 0..5000 {
             assert_eq!(entry.packets(), count);
-            entry.count_packet();
+            entry.count_packet(entry.ports());
         }
         for index in [0, 65_534, 65_535, 65_536, u32::MAX] {
             entry.set_destination(index, 7);

@@ -41,6 +41,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod advance;
 mod ahead;
 mod batch;
 mod collector;

@@ -6,11 +6,12 @@ use crate::defence::Defence;
 use crate::destination::Destination;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
+use crate::helper::Ports;
 use crate::limit::RateLimit;
 use crate::locals::Cursor;
 use crate::resets::Resets;
 use crate::route::{Routes, Way};
-use crate::rules::{Rules, Service};
+use crate::rules::{Near, Rules, Service};
 use crate::settings::{Setting, Settings};
 use crate::stats::Drops;
 use crate::tunnelled::Identification;
@@ -30,6 +31,9 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) now: Tick,
     pub(crate) worker: usize,
     pub(crate) rules: &'g Rules,
+    /// Of the rules, what most packets ask for.
+    pub(crate) near: Near<'g>,
+    pub(crate) helped: Ports,
     pub(crate) timeouts: &'a Timeouts,
     /// What the timeouts are known by in this batch.
     pub(crate) settled: Settled,

@@ -92,6 +92,24 @@ impl Server {
     }
 }
 
+/// So many chunks that 65,535 is no index of theirs, which stands for all that a connection's first
+/// line has no room for.
+const NEAR: usize = u16::MAX as usize / CHUNK;
+
+/// Some of the destinations: all, but for those of sets that are huge.
+#[derive(Clone, Copy)]
+pub(crate) struct Near<'a>(&'a [Arc<Chunk>]);
+
+impl<'a> Near<'a> {
+    /// `None`: it is not one of these. `Some(None)`: there is none of this index.
+    #[inline(always)]
+    pub(crate) fn get(self, index: u16) -> Option<Option<&'a Arc<Destination>>> {
+        let index = usize::from(index);
+        let chunk = self.0.get(index / CHUNK)?;
+        Some(chunk.get(index % CHUNK)?.as_ref())
+    }
+}
+
 /// The snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -251,6 +269,12 @@ impl Rules {
     pub(crate) fn destination(&self, index: u32) -> Option<&Arc<Destination>> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
+    }
+
+    /// The destinations of small indexes, for who asks often.
+    #[inline]
+    pub(crate) fn near(&self) -> Near<'_> {
+        Near(self.chunks.get(..NEAR).unwrap_or(&self.chunks))
     }
 
     /// The destination of a connection; `None` if it is another one by now.

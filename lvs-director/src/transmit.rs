@@ -7,12 +7,21 @@ use crate::route::{Route, Routes, Way};
 use crate::settings::Setting;
 use crate::tunnelled::Outer;
 use crate::verdict::Verdict;
-use lvs_core::{DropReason, Endpoint, Family, ForwardMethod};
+use lvs_core::{Addr, DropReason, Endpoint, Family, ForwardMethod};
 use lvs_packet::answer::IcmpProblem;
 use lvs_packet::{Frame, Kind, Packet, nat, options, ttl, tunnel};
 
 /// The least MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200, 5).
 const MIN_MTU: (u32, u32) = (68, 1280);
+
+/// The longest packet that fits into a tunnel to `server` by a way of `mtu` bytes; `None` if that is too
+/// short for any.
+#[inline(always)]
+pub(crate) fn room_in_tunnel(mtu: u32, overhead: usize, server: Addr) -> Option<u32> {
+    let room = mtu.saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
+    let least = if server.is_v4() { MIN_MTU.0 } else { MIN_MTU.1 };
+    (room >= least).then_some(room)
+}
 
 impl<R: Routes> Decider<'_, '_, R> {
     pub(crate) fn transmit(
@@ -117,13 +126,9 @@ impl<R: Routes> Decider<'_, '_, R> {
             mtu: destination.ledger.path_mtu.limit(route.mtu, self.now),
             ..*route
         };
-        let mtu = route
-            .mtu
-            .saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX));
-        let least = if server.is_v4() { MIN_MTU.0 } else { MIN_MTU.1 };
-        if mtu < least {
+        let Some(mtu) = room_in_tunnel(route.mtu, overhead, server) else {
             return Verdict::Drop(DropReason::TunnelMtu);
-        }
+        };
         ttl::decrement(frame, packet);
         // Without it the outer packet is cut on its way (3.4).
         let pmtu_disc = self.settings.is_on(Setting::PmtuDisc);

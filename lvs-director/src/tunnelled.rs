@@ -76,9 +76,14 @@ impl Identification {
         Self { next: 0, key }
     }
 
+    /// What [`next`](Self::next) will answer.
+    pub(crate) const fn upcoming(&self) -> u16 {
+        self.next.wrapping_add(1)
+    }
+
     /// The identification of the next IPv4 header that routers may cut.
     pub(crate) fn next(&mut self) -> u16 {
-        self.next = self.next.wrapping_add(1);
+        self.next = self.upcoming();
         self.next
     }
 

@@ -7,6 +7,7 @@
 
 use crate::decide::Decider;
 use crate::director::Director;
+use crate::established::Rows;
 use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
@@ -157,27 +158,25 @@ impl Worker {
         let mut hits: [Option<Hit<'_>>; BATCH] = [None; BATCH];
 
         let count = frames.len().min(verdicts.len()).min(BATCH);
-        let (Some(flows), Some(hits)) = (flows.get_mut(..count), hits.get_mut(..count)) else {
-            return;
-        };
-        let (Some(plains), Some(packets)) = (plains.get_mut(..count), packets.get_mut(..count))
+        let (Some(frames), Some(verdicts)) = (frames.get_mut(..count), verdicts.get_mut(..count))
         else {
             return;
         };
-        let (v4, v6) = (rules.handles(Family::V4), rules.handles(Family::V6));
-        let handles = |plain: &Plain| match plain.family() {
-            Family::V4 => v4,
-            Family::V6 => v6,
+        let (Some(flows), Some(hits), Some(plains)) = (
+            flows.get_mut(..count),
+            hits.get_mut(..count),
+            plains.get_mut(..count),
+        ) else {
+            return;
         };
-        for ((((frame, verdict), plain), packet), flow) in frames
-            .iter()
-            .zip(verdicts.iter_mut())
-            .zip(plains.iter_mut())
-            .zip(packets.iter_mut())
-            .zip(flows.iter_mut())
-        {
-            *plain = Plain::of(frame, flow).filter(handles);
-            if plain.is_none() {
+        let others = look(frames, plains, flows, rules);
+        for n in ones(others) {
+            if let (Some(frame), Some(verdict), Some(packet), Some(flow)) = (
+                frames.get(n),
+                verdicts.get_mut(n),
+                packets.get_mut(n),
+                flows.get_mut(n),
+            ) {
                 *verdict = Verdict::Pass;
                 *packet = parse_any(frame, rules, verdict);
                 *flow = match packet {
@@ -196,43 +195,118 @@ impl Worker {
             (now, routes),
             (limit, fragments, identification, cursor, resets),
         );
-        for (((((frame, verdict), plain), packet), flow), hit) in frames
-            .iter_mut()
-            .zip(verdicts.iter_mut())
-            .zip(plains.iter())
-            .zip(packets.iter())
-            .zip(flows.iter())
-            .zip(hits.iter())
-        {
-            if let Some(plain) = plain {
-                if STRAIGHT
-                    && let Some(hit) = hit
-                    && let Some(hop) = decider.straight(frame, *plain, hit)
-                {
-                    *verdict = Verdict::Forward(hop);
+        let mut n = 0;
+        while n < count {
+            if STRAIGHT && hits.get(n).is_some_and(Option::is_some) {
+                let went = decider.run(Rows {
+                    frames: frames.get_mut(n..).unwrap_or_default(),
+                    verdicts: verdicts.get_mut(n..).unwrap_or_default(),
+                    plains: plains.get(n..).unwrap_or_default(),
+                    hits: hits.get(n..).unwrap_or_default(),
+                });
+                if went > 0 {
+                    n += went;
                     continue;
                 }
-                let opened = match hit {
-                    None if STRAIGHT => decider.open(frame, *plain, flow),
-                    _ => None,
-                };
-                *verdict = match opened {
-                    Some(opened) => opened,
-                    None => match plain.packet(frame, flow) {
-                        Some(packet) => decider.decide(frame, &packet, *hit),
-                        None => Verdict::Pass,
-                    },
-                };
-            } else if let Some(packet) = packet {
-                *verdict = if options::may_be_in(packet) {
-                    decider.with_options(frame, packet, *hit)
-                } else {
-                    decider.decide(frame, packet, *hit)
-                };
+            }
+            let (Some(frame), Some(verdict)) = (frames.get_mut(n), verdicts.get_mut(n)) else {
+                return;
+            };
+            let (Some(plain), Some(packet), Some(flow), Some(hit)) =
+                (plains.get(n), packets.get(n), flows.get(n), hits.get(n))
+            else {
+                return;
+            };
+            match (plain, packet) {
+                (Some(plain), _) => {
+                    *verdict = decider.plainly::<STRAIGHT>(frame, *plain, flow, *hit);
+                }
+                (None, Some(packet)) => *verdict = decider.any(frame, packet, *hit),
+                (None, None) => {}
             }
             if let Verdict::Drop(reason) | Verdict::Answer(Some(reason)) = *verdict {
                 drops.count(reason);
             }
+            n += 1;
+        }
+    }
+}
+
+/// Looks for the plain frames and their flows. Answers a bit for each other frame, the lowest for the first.
+#[inline(never)]
+fn look(
+    frames: &[Frame<'_>],
+    plains: &mut [Option<Plain>],
+    flows: &mut [Flow],
+    rules: &Rules,
+) -> u64 {
+    let mut others = 0;
+    if rules.handles(Family::V4) {
+        let rows = frames.iter().zip(plains.iter_mut()).zip(flows.iter_mut());
+        for (n, ((frame, plain), flow)) in rows.enumerate() {
+            *plain = Plain::v4(frame, flow);
+            if plain.is_none() {
+                others |= 1 << n;
+            }
+        }
+    } else {
+        plains.fill(None);
+        others = u64::MAX >> (BATCH - frames.len().clamp(1, BATCH));
+    }
+    if rules.handles(Family::V6) {
+        for n in ones(others) {
+            if let (Some(frame), Some(plain), Some(flow)) =
+                (frames.get(n), plains.get_mut(n), flows.get_mut(n))
+            {
+                *plain = Plain::v6(frame, flow);
+                if plain.is_some() {
+                    others &= !(1 << n);
+                }
+            }
+        }
+    }
+    others
+}
+
+/// The numbers of the bits that are set.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(bit)
+    })
+}
+
+impl<'g, R: Routes> Decider<'_, 'g, R> {
+    /// Decides about a plain frame that does not simply go on.
+    #[inline]
+    fn plainly<const STRAIGHT: bool>(
+        &mut self,
+        frame: &mut Frame<'_>,
+        plain: Plain,
+        flow: &Flow,
+        hit: Option<Hit<'g>>,
+    ) -> Verdict {
+        let opened = match hit {
+            None if STRAIGHT => self.open(frame, plain, flow),
+            _ => None,
+        };
+        match opened {
+            Some(opened) => opened,
+            None => match plain.packet(frame, flow) {
+                Some(packet) => self.decide(frame, &packet, hit),
+                None => Verdict::Pass,
+            },
+        }
+    }
+
+    /// Decides about any other.
+    #[inline(never)]
+    fn any(&mut self, frame: &mut Frame<'_>, packet: &Packet, hit: Option<Hit<'g>>) -> Verdict {
+        if options::may_be_in(packet) {
+            self.with_options(frame, packet, hit)
+        } else {
+            self.decide(frame, packet, hit)
         }
     }
 }
@@ -255,6 +329,8 @@ pub(crate) fn decider<'a, 'g, R>(
         now,
         worker,
         rules,
+        near: rules.near(),
+        helped: rules.helpers.ports(),
         timeouts: &director.timeouts,
         settled: director.timeouts.settled(),
         settings: &director.settings,

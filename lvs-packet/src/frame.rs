@@ -53,8 +53,9 @@ pub struct Offload {
 #[derive(Debug)]
 pub struct Frame<'a> {
     buffer: &'a mut [u8],
-    start: usize,
-    end: usize,
+    // Of 32 bits, so that their sum cannot overflow: one comparison bounds it.
+    start: u32,
+    len: u32,
     /// What is left to be done to it.
     pub offload: Offload,
 }
@@ -66,48 +67,80 @@ pub(crate) struct Front<'a, const LENGTH: usize> {
     /// The room, of undefined content.
     pub(crate) room: &'a mut [u8; LENGTH],
     /// What follows it: as much as every IP header has.
-    pub(crate) inner: &'a [u8; IPV4_LEN],
+    pub(crate) inner: &'a mut [u8; IPV4_LEN],
+}
+
+/// The longest buffer: 4 GB.
+const LONGEST: usize = u32::MAX as usize;
+
+/// A place in a buffer.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "no buffer is longer")]
+const fn narrow(place: usize) -> u32 {
+    place as u32
 }
 
 impl<'a> Frame<'a> {
     /// The frame `buffer[start..start + len]`; cut to the buffer if it would not fit.
     #[must_use]
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize, offload: Offload) -> Self {
+        // Of a longer buffer nobody gets to see the rest.
+        let (buffer, _) = buffer.split_at_mut(buffer.len().min(LONGEST));
         let start = start.min(buffer.len());
-        let end = start.saturating_add(len).min(buffer.len());
+        let len = len.min(buffer.len() - start);
         Self {
             buffer,
-            start,
-            end,
+            start: narrow(start),
+            len: narrow(len),
             offload,
         }
+    }
+
+    #[inline(always)]
+    const fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    #[inline(always)]
+    const fn end(&self) -> usize {
+        self.start() + self.len()
     }
 
     /// The bytes of the frame.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer
+            .get(self.start()..self.end())
+            .unwrap_or_default()
     }
 
-    /// The bytes of the frame, which always are `Some`; to be asked for where a way out for `None`
-    /// is at hand, and cheaper than the empty slice that would stand for it.
+    /// The first `N` bytes from its start on, also those that are behind its end: for who knows, or will
+    /// ask, how long it is. `None` if there are fewer in the buffer.
     #[inline(always)]
-    pub(crate) fn get(&self) -> Option<&[u8]> {
-        self.buffer.get(self.start..self.end)
+    pub(crate) fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        let start = self.start();
+        self.buffer.get(start..start + N)?.first_chunk()
     }
 
     /// The same, to be changed.
     #[inline(always)]
+    pub(crate) fn head_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        let start = self.start();
+        self.buffer.get_mut(start..start + N)?.first_chunk_mut()
+    }
+
+    /// All bytes, to be changed.
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self) -> Option<&mut [u8]> {
-        self.buffer.get_mut(self.start..self.end)
+        self.buffer.get_mut(self.start()..self.end())
     }
 
     /// The bytes of the frame, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer
-            .get_mut(self.start..self.end)
+            .get_mut(self.start()..self.end())
             .unwrap_or_default()
     }
 
@@ -115,28 +148,28 @@ impl<'a> Frame<'a> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        self.len as usize
     }
 
     /// Whether it has no bytes.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.end == self.start
+        self.len == 0
     }
 
     /// Free bytes before it.
     #[inline]
     #[must_use]
     pub const fn headroom(&self) -> usize {
-        self.start
+        self.start()
     }
 
     /// Free bytes behind it.
     #[inline]
     #[must_use]
     pub const fn tailroom(&self) -> usize {
-        self.buffer.len() - self.end
+        self.buffer.len() - self.end()
     }
 
     /// Makes `length` bytes of room at `at` by moving what stands before (the link-layer header)
@@ -147,13 +180,16 @@ impl<'a> Frame<'a> {
     /// unchanged.
     #[inline]
     pub fn open_gap(&mut self, at: usize, length: usize) -> Result<(), DropReason> {
-        if length > self.start || at > self.len() {
+        if length > self.start() || at > self.len() {
             return Err(DropReason::NoHeadroom);
         }
-        let start = self.start - length;
+        let start = self.start() - length;
         // Ethernet without tags, nearly always: through registers.
         let untagged = match at {
-            14 => self.buffer.get(self.start..).and_then(<[u8]>::first_chunk),
+            14 => self
+                .buffer
+                .get(self.start()..)
+                .and_then(<[u8]>::first_chunk),
             _ => None,
         };
         if let Some(&untagged) = untagged {
@@ -165,9 +201,11 @@ impl<'a> Frame<'a> {
                 *to = untagged;
             }
         } else {
-            self.buffer.copy_within(self.start..self.start + at, start);
+            self.buffer
+                .copy_within(self.start()..self.start() + at, start);
         }
-        self.start = start;
+        self.len = narrow(self.len() + length);
+        self.start = narrow(start);
         if let Some(partial) = &mut self.offload.checksum {
             // A start that does not fit cannot be meant: no header chain is 64 KB long.
             let moved = usize::from(partial.start).saturating_add(length);
@@ -189,15 +227,16 @@ impl<'a> Frame<'a> {
         if !done || end > self.len() {
             return None;
         }
-        let start = self.start.checked_sub(LENGTH)?;
+        let old = self.start();
+        let start = old.checked_sub(LENGTH)?;
         let front = self.buffer.get_mut(start..)?;
         let (ethernet, rest) = front.split_first_chunk_mut()?;
         let (room, rest) = rest.split_first_chunk_mut()?;
-        let inner = rest.first_chunk()?;
+        let inner = rest.first_chunk_mut()?;
         // The old header ends where the room does.
         *ethernet = *room.last_chunk()?;
-        self.end = self.start + end;
-        self.start = start;
+        self.len = narrow(end + LENGTH);
+        self.start = narrow(start);
         Some(Front {
             ethernet,
             room,
@@ -216,8 +255,9 @@ impl<'a> Frame<'a> {
             return Err(DropReason::Truncated);
         }
         self.buffer
-            .copy_within(self.start..self.start + at, self.start + length);
-        self.start += length;
+            .copy_within(self.start()..self.start() + at, self.start() + length);
+        self.start = narrow(self.start() + length);
+        self.len = narrow(self.len() - length);
         if let Some(partial) = &mut self.offload.checksum
             && usize::from(partial.start) >= at
         {
@@ -232,10 +272,10 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DropReason::Truncated`] if the buffer ends before; the frame is unchanged.
     pub const fn set_len(&mut self, length: usize) -> Result<(), DropReason> {
-        if length > self.buffer.len() - self.start {
+        if length > self.buffer.len() - self.start() {
             return Err(DropReason::Truncated);
         }
-        self.end = self.start + length;
+        self.len = narrow(length);
         Ok(())
     }
 }

@@ -32,6 +32,8 @@ use lvs_core::{Endpoint, Family};
 /// What stands of TCP until its checksum ends, and the whole of UDP's header, which does too.
 const TCP: usize = 18;
 const UDP: usize = 8;
+/// Where the checksum stands in a UDP header.
+const UDP_CHECKSUM: usize = 6;
 /// Where the flags stand in a TCP header.
 const FLAGS: usize = 13;
 
@@ -56,6 +58,9 @@ pub trait Headers: Sized {
 
     /// Whether the source is a loopback address (`127.0.0.0/8`, `::1`).
     fn is_from_loopback(&self) -> bool;
+
+    /// Whether there is a checksum of the transport header: always of TCP, and mostly of UDP.
+    fn has_checksum(&self) -> bool;
 
     /// Takes one from the TTL, and no more.
     fn pass(&mut self);
@@ -94,7 +99,7 @@ impl<'a, const TCP: bool> HeadersV4<'a, TCP> {
     /// Those of a plain frame; `None` of one that is too short to be one.
     #[inline(always)]
     pub fn of(frame: &'a mut Frame<'_>) -> Option<Self> {
-        frame.get_mut()?.first_chunk_mut().map(Self)
+        frame.head_mut().map(Self)
     }
 }
 
@@ -102,7 +107,7 @@ impl<'a, const TCP: bool> HeadersV6<'a, TCP> {
     /// Those of a plain frame; `None` of one that is too short to be one.
     #[inline(always)]
     pub fn of(frame: &'a mut Frame<'_>) -> Option<Self> {
-        frame.get_mut()?.first_chunk_mut().map(Self)
+        frame.head_mut().map(Self)
     }
 }
 
@@ -127,6 +132,11 @@ impl<const TCP: bool> Headers for HeadersV4<'_, TCP> {
     #[inline(always)]
     fn is_from_loopback(&self) -> bool {
         u8_at(self.0, ETHERNET_LEN + 12) == Some(127)
+    }
+
+    #[inline(always)]
+    fn has_checksum(&self) -> bool {
+        TCP || u16_at(self.0, L4_V4 + UDP_CHECKSUM) != Some(0)
     }
 
     #[inline(always)]
@@ -171,6 +181,11 @@ impl<const TCP: bool> Headers for HeadersV6<'_, TCP> {
     #[inline(always)]
     fn is_from_loopback(&self) -> bool {
         u64_at(self.0, ETHERNET_LEN + 8) == Some(0) && u64_at(self.0, ETHERNET_LEN + 16) == Some(1)
+    }
+
+    #[inline(always)]
+    fn has_checksum(&self) -> bool {
+        TCP || u16_at(self.0, L4_V6 + UDP_CHECKSUM) != Some(0)
     }
 
     #[inline(always)]
@@ -268,18 +283,18 @@ impl<'a> Transport<'a> {
     #[inline(always)]
     fn rewrite(self, kind: Kind, addresses: u32, from: Option<Endpoint>, to: Option<Endpoint>) {
         let [s0, s1, d0, d1] = self.ports;
-        let mut sum = addresses;
+        let mut words = 0;
         if let Some(from) = from {
             let new = from.port.to_be_bytes();
-            sum += native::word([*s0, *s1], new);
+            words += native::word([*s0, *s1], new);
             [*s0, *s1] = new;
         }
         if let Some(to) = to {
             let new = to.port.to_be_bytes();
-            sum += native::word([*d0, *d1], new);
+            words += native::word([*d0, *d1], new);
             [*d0, *d1] = new;
         }
-        let updated = native::apply(*self.checksum, sum);
+        let updated = native::apply(*self.checksum, words, addresses);
         // That of UDP must not say that there is none.
         let absent = updated == [0, 0] && kind == Kind::Udp;
         *self.checksum = if absent { [0xff; 2] } else { updated };
@@ -288,7 +303,7 @@ impl<'a> Transport<'a> {
 
 /// TTL, addresses and checksum; answers what the addresses do to the sums that cover them.
 #[inline(always)]
-fn ipv4<const TTL: bool>(
+pub(crate) fn ipv4<const TTL: bool>(
     header: &mut [u8; IPV4_LEN],
     from: Option<Endpoint>,
     to: Option<Endpoint>,
@@ -321,20 +336,18 @@ fn ipv4<const TTL: bool>(
     let mut addresses = 0;
     if let Some(from) = from {
         let new = from.addr.v4_octets();
-        addresses += native::long([*s0, *s1, *s2, *s3], new);
+        addresses = native::long([*s0, *s1, *s2, *s3], new);
         [*s0, *s1, *s2, *s3] = new;
     }
     if let Some(to) = to {
         let new = to.addr.v4_octets();
-        addresses += native::long([*d0, *d1, *d2, *d3], new);
+        addresses = native::add(addresses, native::long([*d0, *d1, *d2, *d3], new));
         [*d0, *d1, *d2, *d3] = new;
     }
-    let mut all = addresses;
     if TTL {
         *ttl = ttl.wrapping_sub(1);
-        all += ONE_LESS;
     }
-    [*c0, *c1] = native::apply([*c0, *c1], all);
+    [*c0, *c1] = native::apply([*c0, *c1], if TTL { ONE_LESS } else { 0 }, addresses);
     addresses
 }
 
@@ -354,12 +367,12 @@ fn ipv6<const TTL: bool>(
     };
     if let Some(from) = from {
         let new = from.addr.v6_octets();
-        addresses += native::longest(*src, new);
+        addresses = native::longest(*src, new);
         *src = new;
     }
     if let (Some(to), Some(dst)) = (to, dst.first_chunk_mut()) {
         let new = to.addr.v6_octets();
-        addresses += native::longest(*dst, new);
+        addresses = native::add(addresses, native::longest(*dst, new));
         *dst = new;
     }
     if TTL {

@@ -28,12 +28,16 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+mod plain;
+
 use crate::bytes::{array, length_field, set, set_u16};
 use crate::checksum;
 use crate::frame::{Frame, Front};
 use crate::packet::{Kind, Packet};
 use crate::parse::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, number};
 use lvs_core::{Addr, DropReason, Family, Flow, TunnelChecksum, TunnelKind};
+
+pub use plain::send_plain;
 
 const UDP_LEN: usize = 8;
 const GUE_LEN: usize = 4;
@@ -316,7 +320,8 @@ fn any(
     match kind {
         TunnelKind::Ipip => {}
         TunnelKind::Gue { port, checksum } => {
-            gue(payload, &inner, port, options.source_port);
+            let length = length_field(payload.len());
+            gue(payload, length, &inner, (options.source_port, port));
             if let Some(places) = left {
                 gue_remote(payload, places);
             }
@@ -437,9 +442,9 @@ impl Inner {
 }
 
 /// UDP without checksum, and GUE version 0 (draft-ietf-intarea-gue, 3).
-#[inline]
-fn gue(payload: &mut [u8], inner: &Inner, port: u16, source_port: u16) {
-    let length = length_field(payload.len());
+/// `length` is that of both and of all that follows.
+#[inline(always)]
+fn gue(payload: &mut [u8], length: u16, inner: &Inner, (source_port, port): (u16, u16)) {
     set_u16(payload, 0, source_port);
     set_u16(payload, 2, port);
     set_u16(payload, 4, length);
@@ -457,7 +462,7 @@ fn gue_remote(payload: &mut [u8], (start, field): (u16, u16)) {
 }
 
 /// GRE (RFC 2784).
-#[inline]
+#[inline(always)]
 fn gre(payload: &mut [u8], inner: &Inner, with_checksum: bool) {
     let ethertype = if inner.v4 {
         ETHERTYPE_IPV4

@@ -3,7 +3,8 @@
 
 use crate::{Director, DirectorConfig, Route, Routes, Setting, Verdict, Way, Worker};
 use lvs_core::{
-    Addr, DestinationSpec, Endpoint, ForwardMethod, Protocol, ServiceKey, ServiceSpec, Tick,
+    Addr, DestinationSpec, Endpoint, ForwardMethod, LocalAddresses, Protocol, ServiceKey,
+    ServiceSpec, Tick, TunnelChecksum, TunnelKind,
 };
 use lvs_packet::{Frame, Offload, PartialChecksum, TcpFlags, build};
 use proptest::collection::vec;
@@ -23,7 +24,12 @@ impl Routes for Ways {
             254 => Way::Unreachable,
             last => Way::Forward(Route {
                 hop: last,
-                mtu: if last % 2 == 0 { 90 } else { 1500 },
+                // Of IPv6 one that some tunnels have no room in.
+                mtu: match (last % 2, to.is_v4()) {
+                    (0, true) => 90,
+                    (0, false) => 1320,
+                    _ => 1500,
+                },
                 source: address(to.is_v4(), 9, 1),
             }),
         }
@@ -46,12 +52,33 @@ fn address(v4: bool, net: u8, host: u8) -> Addr {
     }
 }
 
-const METHODS: [ForwardMethod; 4] = [
+const METHODS: [ForwardMethod; 9] = [
     ForwardMethod::Masquerade,
     ForwardMethod::DirectRoute,
     ForwardMethod::Tunnel,
+    ForwardMethod::Tunnel,
+    ForwardMethod::Tunnel,
+    ForwardMethod::Tunnel,
+    ForwardMethod::Tunnel,
+    ForwardMethod::FullNat,
     ForwardMethod::Local,
 ];
+
+/// The tunnels of those methods that are some.
+const fn tunnel(method: usize) -> TunnelKind {
+    let checksum = match method % 2 {
+        0 => TunnelChecksum::None,
+        _ => TunnelChecksum::Full,
+    };
+    match method {
+        4 | 5 => TunnelKind::Gre { checksum },
+        6 => TunnelKind::Gue {
+            port: 6080,
+            checksum,
+        },
+        _ => TunnelKind::Ipip,
+    }
+}
 
 fn vip(v4: bool, method: usize) -> Endpoint {
     Endpoint::new(address(v4, 0, u8::try_from(method + 1).unwrap()), 80)
@@ -65,10 +92,29 @@ fn key(protocol: Protocol, v4: bool, method: usize) -> ServiceKey {
 }
 
 fn server(v4: bool, method: usize, number: u8) -> DestinationSpec {
-    let port = if method == 0 { 8080 } else { 80 };
+    let rewritten = METHODS[method].rewrites_replies();
+    let port = if rewritten { 8080 } else { 80 };
     let host = [1, 2, 3, 255][usize::from(number % 4)];
     let net = 20 + u8::try_from(method).unwrap();
-    DestinationSpec::new(Endpoint::new(address(v4, net, host), port), METHODS[method])
+    // The third is a tunnel over the other family.
+    let endpoint = Endpoint::new(address(v4 ^ (method == 3), net, host), port);
+    DestinationSpec {
+        tunnel: tunnel(method),
+        ..DestinationSpec::new(endpoint, METHODS[method])
+    }
+}
+
+/// FULLNAT's own address.
+fn local(v4: bool) -> Addr {
+    address(v4, 9, 9)
+}
+
+fn service(tcp: bool, v4: bool, method: usize) -> ServiceSpec<'static> {
+    let mut spec = ServiceSpec::new(key(protocol(tcp), v4, method), "rr");
+    if METHODS[method] == ForwardMethod::FullNat {
+        spec.local = LocalAddresses::new(&[local(v4)]).unwrap();
+    }
+    spec
 }
 
 /// What happens.
@@ -105,9 +151,16 @@ impl Sample {
     fn build(&self) -> (Vec<u8>, Offload) {
         let net = if self.loopback { 127 } else { 1 };
         let client = Endpoint::new(address(self.v4, net, self.client), 1025);
+        let server = |number| server(self.v4, self.method, number).endpoint;
         let (src, dst) = match self.server {
-            Some(number) => (server(self.v4, self.method, number).endpoint, client),
-            None => (client, vip(self.v4, self.method)),
+            // To one of the ports that are taken first.
+            Some(number) if METHODS[self.method] == ForwardMethod::FullNat => {
+                let port = 1 << 15 | u16::from(self.client);
+                (server(number), Endpoint::new(local(self.v4), port))
+            }
+            // From behind a tunnel over the other family no reply comes back here.
+            Some(number) if server(number).addr.is_v4() == self.v4 => (server(number), client),
+            _ => (client, vip(self.v4, self.method)),
         };
         let ip = build::Ip {
             ttl: self.ttl,
@@ -156,8 +209,13 @@ impl Sample {
     }
 }
 
+/// Half of all by NAT.
+fn methods() -> impl Strategy<Value = usize> {
+    prop_oneof![1 => Just(0_usize), 1 => 0..METHODS.len()]
+}
+
 fn samples() -> impl Strategy<Value = Sample> {
-    let who = (any::<bool>(), any::<bool>(), 0..4_usize, 1..5_u8);
+    let who = (any::<bool>(), any::<bool>(), methods(), 1..5_u8);
     let client = prop_oneof![8 => 1..6_u8, 1 => 250..=255_u8];
     let server = prop::option::of(0..4_u8);
     let flags = prop_oneof![2 => Just(0x02_u8), 4 => Just(0x10), 2 => Just(0x18), 1 => any::<u8>()];
@@ -172,8 +230,7 @@ fn samples() -> impl Strategy<Value = Sample> {
             Sample {
                 tcp,
                 v4,
-                // Nearly all by NAT.
-                method: if client == 3 { method } else { method % 2 },
+                method,
                 client,
                 server,
                 flags,
@@ -191,11 +248,12 @@ fn samples() -> impl Strategy<Value = Sample> {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let whose = || (any::<bool>(), any::<bool>(), 0..4_usize, 0..4_u8);
+    let whose = || (any::<bool>(), any::<bool>(), methods(), 0..4_u8);
     const SETTINGS: &[Setting] = &[
         Setting::ExpireNodestConn,
         Setting::ConnReuseMode,
         Setting::SloppyTcp,
+        Setting::PmtuDisc,
     ];
     prop_oneof![
         60 => samples().prop_map(Step::Packet),
@@ -226,8 +284,9 @@ impl Side {
         .unwrap();
         for (tcp, v4) in [(false, false), (false, true), (true, false), (true, true)] {
             for method in 0..METHODS.len() {
-                let key = key(protocol(tcp), v4, method);
-                director.add_service(&ServiceSpec::new(key, "rr")).unwrap();
+                let service = service(tcp, v4, method);
+                let key = service.key;
+                director.add_service(&service).unwrap();
                 for number in 0..2 {
                     director
                         .add_destination(&key, &server(v4, method, number))

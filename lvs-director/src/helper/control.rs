@@ -42,6 +42,12 @@ impl Helpers {
         }
     }
 
+    /// The ports of which one may have a helper.
+    #[inline]
+    pub(crate) const fn ports(&self) -> Ports {
+        Ports(self.ports)
+    }
+
     /// The helper of a service port.
     #[inline(always)]
     pub(crate) fn of(&self, port: u16) -> Option<&dyn Helper> {
@@ -55,6 +61,18 @@ impl Helpers {
     fn find(&self, port: u16) -> Option<&dyn Helper> {
         let found = self.all.iter().find(|(of, _)| *of == port);
         found.map(|(_, helper)| &**helper)
+    }
+}
+
+/// Ports, of which some have a helper.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports(u64);
+
+impl Ports {
+    /// Whether this may be one that has.
+    #[inline(always)]
+    pub(crate) const fn may_have(self, port: u16) -> bool {
+        self.0 & bit(port) != 0
     }
 }
 

@@ -26,7 +26,7 @@
 mod control;
 mod ftp;
 
-pub(crate) use control::Helpers;
+pub(crate) use control::{Helpers, Ports};
 pub use ftp::Ftp;
 
 use core::fmt;

@@ -181,9 +181,16 @@ impl Delta {
 /// in every order of octets, if all words are read in the same (RFC 1071, 2 B): here they are taken
 /// as the machine does, which spares it their exchange. Not to be mixed with [`Delta`].
 pub(crate) mod native {
-    use super::{fold, fold_long, wrap};
+    use super::{fold_long, wrap};
 
-    /// Two octets changed.
+    /// Adds two long sums.
+    #[inline(always)]
+    pub(crate) const fn add(a: u32, b: u32) -> u32 {
+        let (sum, carry) = a.overflowing_add(b);
+        sum + carry as u32
+    }
+
+    /// Two octets changed; the sum of a few such does not overflow.
     #[inline(always)]
     pub(crate) const fn word(old: [u8; 2], new: [u8; 2]) -> u32 {
         !u16::from_ne_bytes(old) as u32 + u16::from_ne_bytes(new) as u32
@@ -192,9 +199,7 @@ pub(crate) mod native {
     /// Four octets changed.
     #[inline(always)]
     pub(crate) const fn long(old: [u8; 4], new: [u8; 4]) -> u32 {
-        let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
-        let (sum, carry) = (!old).overflowing_add(new);
-        fold_long(sum + carry as u32) as u32
+        add(!u32::from_ne_bytes(old), u32::from_ne_bytes(new))
     }
 
     /// Sixteen octets changed.
@@ -205,14 +210,16 @@ pub(crate) mod native {
         // The complement of a sum is the sum of the complements, and one operation.
         let removed = !wrap(old as u64, (old >> 64) as u64);
         let added = wrap(new as u64, (new >> 64) as u64);
-        fold(wrap(removed, added)) as u32
+        let all = wrap(removed, added);
+        add(all as u32, (all >> 32) as u32)
     }
 
-    /// The checksum after changes that come to this sum.
+    /// The checksum after changes of words and of what is longer that come to these sums.
     #[inline(always)]
-    pub(crate) const fn apply(checksum: [u8; 2], changes: u32) -> [u8; 2] {
-        let sum = !u16::from_ne_bytes(checksum) as u32 + changes;
-        (!fold_long(sum)).to_ne_bytes()
+    pub(crate) const fn apply(checksum: [u8; 2], words: u32, longer: u32) -> [u8; 2] {
+        // The header's word, which comes from memory, and small ones need no carry.
+        let words = words + !u16::from_ne_bytes(checksum) as u32;
+        (!fold_long(add(longer, words))).to_ne_bytes()
     }
 }
 

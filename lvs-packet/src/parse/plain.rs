@@ -12,6 +12,7 @@ use crate::bytes::{array, u8_at, u16_at, u32_at, u64_at};
 use crate::checksum;
 use crate::frame::Frame;
 use crate::packet::{Kind, Packet, TcpFlags};
+use core::hint::cold_path;
 use lvs_core::{Addr, Endpoint, Family, Flow, Protocol};
 
 /// A plain frame, by what it carries: TCP or UDP, whole, over IPv4 without options or IPv6 without
@@ -31,16 +32,20 @@ use lvs_core::{Addr, Endpoint, Family, Flow, Protocol};
 /// # Ok::<(), core::net::AddrParseError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Plain {
+    // The numbers of the protocols, so that none has to be made of another.
     /// TCP over IPv4.
-    Tcp4,
+    Tcp4 = number::TCP,
     /// UDP over IPv4.
-    Udp4,
+    Udp4 = number::UDP,
     /// TCP over IPv6.
-    Tcp6,
+    Tcp6 = number::TCP | V6_BIT,
     /// UDP over IPv6.
-    Udp6,
+    Udp6 = number::UDP | V6_BIT,
 }
+
+const V6_BIT: u8 = 0x80;
 
 /// The headers of a plain frame of IPv4, and of a longer transport header what there is of it: no
 /// frame is shorter, Ethernet pads to 60.
@@ -56,10 +61,31 @@ impl Plain {
     #[inline(always)]
     #[must_use]
     pub fn of(frame: &Frame<'_>, flow: &mut Flow) -> Option<Self> {
-        look(frame, |plain, seen| {
-            *flow = seen;
-            Some(plain)
-        })
+        Self::v4(frame, flow).or_else(|| Self::v6(frame, flow))
+    }
+
+    /// The same, if it is of IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub fn v4(frame: &Frame<'_>, flow: &mut Flow) -> Option<Self> {
+        // What lies behind the frame's end is looked at before its length is, and then is of no
+        // meaning.
+        let head: &[u8; HEAD_V4] = frame.head()?;
+        if u16::from_ne_bytes(*array(head, 12)?) != V4 {
+            return None;
+        }
+        ipv4(head, frame.len(), flow)
+    }
+
+    /// The same, if it is of IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub fn v6(frame: &Frame<'_>, flow: &mut Flow) -> Option<Self> {
+        let head: &[u8; HEAD_V6] = frame.head()?;
+        if u16::from_ne_bytes(*array(head, 12)?) != V6 {
+            return None;
+        }
+        ipv6(head, frame.len(), flow)
     }
 
     /// The family of its addresses.
@@ -69,6 +95,25 @@ impl Plain {
         match self {
             Self::Tcp4 | Self::Udp4 => Family::V4,
             Self::Tcp6 | Self::Udp6 => Family::V6,
+        }
+    }
+
+    /// Whether it carries TCP; otherwise UDP.
+    #[inline]
+    #[must_use]
+    pub const fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp4 | Self::Tcp6)
+    }
+
+    /// Length of the IP packet in `frame`, which is the one that it was found with; of another frame the
+    /// answer is of no meaning.
+    #[inline(always)]
+    #[must_use]
+    pub fn ip_len(self, frame: &Frame<'_>) -> Option<u32> {
+        let head: &[u8; HEAD_V4] = frame.head()?;
+        match self.family() {
+            Family::V4 => u16_at(head, ETHERNET_LEN + 2).map(u32::from),
+            Family::V6 => u16_at(head, ETHERNET_LEN + 4).map(|payload| u32::from(payload) + 40),
         }
     }
 
@@ -89,7 +134,7 @@ impl Plain {
 
 #[inline(always)]
 fn read_ipv4<const TCP: bool>(frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
-    let head: &[u8; HEAD_V4] = frame.get()?.first_chunk()?;
+    let head: &[u8; HEAD_V4] = frame.head()?;
     let total = u16_at(head, ETHERNET_LEN + 2)?;
     Some(Packet {
         family: Family::V4,
@@ -105,7 +150,7 @@ fn read_ipv4<const TCP: bool>(frame: &Frame<'_>, flow: &Flow) -> Option<Packet> 
 
 #[inline(always)]
 fn read_ipv6<const TCP: bool>(frame: &Frame<'_>, flow: &Flow) -> Option<Packet> {
-    let head: &[u8; HEAD_V6] = frame.get()?.first_chunk()?;
+    let head: &[u8; HEAD_V6] = frame.head()?;
     let payload = u16_at(head, ETHERNET_LEN + 4)?;
     Some(Packet {
         family: Family::V6,
@@ -145,20 +190,9 @@ const fn constant(at: usize) -> u16 {
 /// The packet of a plain frame; `None` of any other.
 #[inline(always)]
 pub(super) fn parse(frame: &Frame<'_>) -> Option<Packet> {
-    look(frame, |plain, flow| plain.packet(frame, &flow))
-}
-
-/// What follows from a plain frame and its flow. `then` becomes part of each of the four ways, which know
-/// what they found: nothing is asked twice.
-#[inline(always)]
-fn look<T>(frame: &Frame<'_>, then: impl FnOnce(Plain, Flow) -> Option<T>) -> Option<T> {
-    let bytes = frame.get()?;
-    let head: &[u8; HEAD_V4] = bytes.first_chunk()?;
-    match u16::from_ne_bytes(*array(head, 12)?) {
-        V4 => ipv4(head, bytes.len(), then),
-        V6 => ipv6(bytes.first_chunk()?, bytes.len(), then),
-        _ => None,
-    }
+    let mut flow = Flow::NONE;
+    let plain = Plain::of(frame, &mut flow)?;
+    plain.packet(frame, &flow)
 }
 
 /// The types of Ethernet as they lie in a frame.
@@ -166,11 +200,7 @@ const V4: u16 = ETHERTYPE_IPV4.to_be();
 const V6: u16 = ETHERTYPE_IPV6.to_be();
 
 #[inline(always)]
-fn ipv4<T>(
-    head: &[u8; HEAD_V4],
-    len: usize,
-    then: impl FnOnce(Plain, Flow) -> Option<T>,
-) -> Option<T> {
+fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
     /// Version 4, five words long; and of the word of the fragment nothing but DF.
     const FIXED: u64 = 0xff00_0000_0000_3fff_u64.to_be();
     const PLAIN: u64 = 0x4500_0000_0000_0000_u64.to_be();
@@ -190,35 +220,26 @@ fn ipv4<T>(
     if ETHERNET_LEN + total > len {
         return None;
     }
-    let flow = |protocol| {
-        let end = |address, port| {
-            let address = Addr::from_v4_bits(u32_at(head, address)?);
-            Some(Endpoint::new(address, u16_at(head, port)?))
-        };
-        let (src, dst) = (
-            end(ETHERNET_LEN + 12, L4_V4)?,
-            end(ETHERNET_LEN + 16, L4_V4 + 2)?,
-        );
-        Some(Flow::new(protocol, src, dst))
-    };
-    let next = u8_at(head, ETHERNET_LEN + 9)?;
-    if next == number::TCP {
+    let tcp = is_tcp(u8_at(head, ETHERNET_LEN + 9)?)?;
+    if tcp {
         fits_tcp::<IPV4_LEN>(u8_at(head, L4_V4 + 12)?, total)?;
-        then(Plain::Tcp4, flow(Protocol::Tcp)?)
-    } else if next == number::UDP {
-        fits_udp::<IPV4_LEN>(u16_at(head, L4_V4 + 4)?, total)?;
-        then(Plain::Udp4, flow(Protocol::Udp)?)
     } else {
-        None
+        fits_udp::<IPV4_LEN>(u16_at(head, L4_V4 + 4)?, total)?;
     }
+    let end = |address, port| {
+        let address = Addr::from_v4_bits(u32_at(head, address)?);
+        Some(Endpoint::new(address, u16_at(head, port)?))
+    };
+    *flow = Flow::new(
+        protocol(tcp),
+        end(ETHERNET_LEN + 12, L4_V4)?,
+        end(ETHERNET_LEN + 16, L4_V4 + 2)?,
+    );
+    Some(if tcp { Plain::Tcp4 } else { Plain::Udp4 })
 }
 
 #[inline(always)]
-fn ipv6<T>(
-    head: &[u8; HEAD_V6],
-    len: usize,
-    then: impl FnOnce(Plain, Flow) -> Option<T>,
-) -> Option<T> {
+fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
     /// Of what is refused, mapped IPv4 addresses begin with zeros, and multicast is the last.
     const MULTICAST: u64 = 0xff00_0000_0000_0000;
 
@@ -237,21 +258,38 @@ fn ipv6<T>(
     if L4_V6 + payload > len {
         return None;
     }
-    let flow = |protocol| {
-        let src = Endpoint::new(src, u16_at(head, L4_V6)?);
-        let dst = Endpoint::new(dst, u16_at(head, L4_V6 + 2)?);
-        Some(Flow::new(protocol, src, dst))
-    };
-    let next = u8_at(head, ETHERNET_LEN + 6)?;
-    if next == number::TCP {
+    let tcp = is_tcp(u8_at(head, ETHERNET_LEN + 6)?)?;
+    if tcp {
         fits_tcp::<0>(u8_at(head, L4_V6 + 12)?, payload)?;
-        then(Plain::Tcp6, flow(Protocol::Tcp)?)
-    } else if next == number::UDP {
+    } else {
         fits_udp::<0>(u16_at(head, L4_V6 + 4)?, payload)?;
-        then(Plain::Udp6, flow(Protocol::Udp)?)
+    }
+    *flow = Flow::new(
+        protocol(tcp),
+        Endpoint::new(src, u16_at(head, L4_V6)?),
+        Endpoint::new(dst, u16_at(head, L4_V6 + 2)?),
+    );
+    Some(if tcp { Plain::Tcp6 } else { Plain::Udp6 })
+}
+
+/// Whether this is the number of TCP, and not that of UDP; nothing of any other.
+#[inline(always)]
+const fn is_tcp(next: u8) -> Option<bool> {
+    if next == number::TCP {
+        return Some(true);
+    }
+    // What is most is laid out first.
+    cold_path();
+    if next == number::UDP {
+        Some(false)
     } else {
         None
     }
+}
+
+#[inline(always)]
+const fn protocol(tcp: bool) -> Protocol {
+    if tcp { Protocol::Tcp } else { Protocol::Udp }
 }
 
 /// Whether a TCP header whose data begins where its octet says fits behind so many bytes of a packet.
