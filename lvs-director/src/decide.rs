@@ -39,6 +39,8 @@ pub(crate) struct Decider<'a, 'g, R> {
     pub(crate) settled: Settled,
     pub(crate) settings: &'a Settings,
     pub(crate) defence: &'a Defence,
+    /// Whether something looks at more of a new connection's packet than its service does.
+    pub(crate) is_watchful: bool,
     pub(crate) calls: &'a Calls,
     /// How many connections wait for their client's port.
     pub(crate) waiting: &'a AtomicU32,

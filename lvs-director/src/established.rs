@@ -316,7 +316,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
 
     #[cold]
     #[inline(never)]
-    fn is_helped(&self, port: u16) -> bool {
+    pub(crate) fn is_helped(&self, port: u16) -> bool {
         self.rules.helpers.of(port).is_some()
     }
 

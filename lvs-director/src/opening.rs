@@ -14,18 +14,17 @@ use crate::begin::{Asked, Begun, server_of};
 use crate::decide::Decider;
 use crate::route::{Routes, Way};
 use crate::rules::{FTP_DATA, Service};
-use crate::settings::Setting;
 use crate::verdict::Verdict;
 use lvs_conn::protocol::TcpEvent;
 use lvs_conn::{Event, NewConnection};
 use lvs_core::{DropReason, Endpoint, Flow, ForwardMethod, Protocol};
 use lvs_packet::swift::{Headers, HeadersV4, HeadersV6};
-use lvs_packet::{Frame, Plain, TcpFlags};
+use lvs_packet::{Frame, Packet, Plain, TcpFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How far a plain frame was brought that belongs to no connection.
-enum Opened<'g> {
+pub(crate) enum Opened<'g> {
     /// Nothing was done.
     No,
     /// On its way to this next hop.
@@ -37,27 +36,18 @@ enum Opened<'g> {
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// Opens a connection by a plain frame that belongs to none, if that is all there is to do.
     #[inline(always)]
-    pub(crate) fn open(
-        &mut self,
-        frame: &mut Frame<'_>,
-        plain: Plain,
-        flow: &Flow,
-    ) -> Option<Verdict> {
+    pub(crate) fn open(&mut self, frame: &mut Frame<'_>, plain: Plain, flow: &Flow) -> Opened<'g> {
         if frame.offload.segmentation.is_some() {
-            return None;
+            return Opened::No;
         }
         let summed = frame.offload.checksum.is_none();
         let opened = match plain {
-            Plain::Tcp4 => self.open_by(HeadersV4::<true>::of(frame)?, summed, flow),
-            Plain::Udp4 => self.open_by(HeadersV4::<false>::of(frame)?, summed, flow),
-            Plain::Tcp6 => self.open_by(HeadersV6::<true>::of(frame)?, summed, flow),
-            Plain::Udp6 => self.open_by(HeadersV6::<false>::of(frame)?, summed, flow),
+            Plain::Tcp4 => HeadersV4::<true>::of(frame).map(|one| self.open_by(one, summed, flow)),
+            Plain::Udp4 => HeadersV4::<false>::of(frame).map(|one| self.open_by(one, summed, flow)),
+            Plain::Tcp6 => HeadersV6::<true>::of(frame).map(|one| self.open_by(one, summed, flow)),
+            Plain::Udp6 => HeadersV6::<false>::of(frame).map(|one| self.open_by(one, summed, flow)),
         };
-        match opened {
-            Opened::Sent(hop) => Some(Verdict::Forward(hop)),
-            Opened::No => None,
-            Opened::Chosen(service, begun) => self.go_on_with(frame, plain, flow, (service, begun)),
-        }
+        opened.unwrap_or(Opened::No)
     }
 
     /// Whether a packet is of a connection that this batch has made.
@@ -68,16 +58,13 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     }
 
     /// The general way of a packet from where the choice has been made.
-    #[cold]
-    #[inline(never)]
-    fn go_on_with(
+    pub(crate) fn go_on_with(
         &mut self,
         frame: &mut Frame<'_>,
-        plain: Plain,
+        packet: &Packet,
         flow: &Flow,
         (service, begun): (&'g Arc<Service>, Result<Begun<'g>, DropReason>),
-    ) -> Option<Verdict> {
-        let packet = plain.packet(frame, flow)?;
+    ) -> Verdict {
         let asked = Asked {
             service,
             flow: *flow,
@@ -85,7 +72,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             mark: 0,
         };
         // What the packet has made of the connection, it makes of it once more: the same.
-        Some(self.go_on(frame, &packet, &asked, begun))
+        self.go_on(frame, packet, &asked, begun)
     }
 
     /// Once for each family and protocol. `summed`: the checksum is whole.
@@ -99,13 +86,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         if H::TCP && flags != TcpFlags::SYN.0 {
             return Opened::No;
         }
-        let asks_for_more = self.rules.has_marks()
+        let asks_for_more = self.is_watchful
             || self.waiting.load(Relaxed) != 0
-            || self.settings.is_on(Setting::NatIcmpSend)
-            || self.defence.is_dropping()
             || flow.src.port == FTP_DATA
             || flow.src.addr == flow.dst.addr
-            || self.rules.helpers.of(flow.dst.port).is_some();
+            || (self.helped.may_have(flow.dst.port) && self.is_helped(flow.dst.port));
         if asks_for_more
             || headers.ttl() <= 1
             || headers.is_from_loopback()

@@ -12,10 +12,12 @@ use crate::fragments::Fragments;
 use crate::fresh::Fresh;
 use crate::limit::RateLimit;
 use crate::locals::Cursor;
+use crate::opening::Opened;
 use crate::released::Released;
 use crate::resets::Resets;
 use crate::route::Routes;
 use crate::rules::Rules;
+use crate::settings::Setting;
 use crate::tunnelled::Identification;
 use crate::verdict::Verdict;
 use arc_swap::{ArcSwap, Cache};
@@ -219,7 +221,16 @@ impl Worker {
             };
             match (plain, packet) {
                 (Some(plain), _) => {
-                    *verdict = decider.plainly::<STRAIGHT>(frame, *plain, flow, *hit);
+                    let opened = match hit {
+                        None if STRAIGHT => decider.open(frame, *plain, flow),
+                        _ => Opened::No,
+                    };
+                    if let Opened::Sent(hop) = opened {
+                        *verdict = Verdict::Forward(hop);
+                        n += 1;
+                        continue;
+                    }
+                    *verdict = decider.plainly(frame, *plain, flow, *hit, opened);
                 }
                 (None, Some(packet)) => *verdict = decider.any(frame, packet, *hit),
                 (None, None) => {}
@@ -278,25 +289,24 @@ fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
 }
 
 impl<'g, R: Routes> Decider<'_, 'g, R> {
-    /// Decides about a plain frame that does not simply go on.
-    #[inline]
-    fn plainly<const STRAIGHT: bool>(
+    /// Decides about a plain frame that does not simply go on. `opened`: how far it was brought.
+    #[inline(never)]
+    fn plainly(
         &mut self,
         frame: &mut Frame<'_>,
         plain: Plain,
         flow: &Flow,
         hit: Option<Hit<'g>>,
+        opened: Opened<'g>,
     ) -> Verdict {
-        let opened = match hit {
-            None if STRAIGHT => self.open(frame, plain, flow),
-            _ => None,
+        let Some(packet) = plain.packet(frame, flow) else {
+            return Verdict::Pass;
         };
         match opened {
-            Some(opened) => opened,
-            None => match plain.packet(frame, flow) {
-                Some(packet) => self.decide(frame, &packet, hit),
-                None => Verdict::Pass,
-            },
+            Opened::Chosen(service, begun) => {
+                self.go_on_with(frame, &packet, flow, (service, begun))
+            }
+            _ => self.decide(frame, &packet, hit),
         }
     }
 
@@ -335,6 +345,9 @@ pub(crate) fn decider<'a, 'g, R>(
         settled: director.timeouts.settled(),
         settings: &director.settings,
         defence: &director.defence,
+        is_watchful: rules.has_marks()
+            || director.settings.is_on(Setting::NatIcmpSend)
+            || director.defence.is_dropping(),
         calls: &director.calls,
         waiting: &director.waiting,
         guard,
