@@ -33,6 +33,9 @@ use std::hint::cold_path;
 /// The flags of which the state machine makes something.
 const MOVING: u8 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0;
 
+/// Those that no packet has that simply goes on.
+const ENDS: u8 = MOVING & !TcpFlags::ACK.0;
+
 /// How far a packet was brought that leaves its connection as it is.
 enum Sent {
     /// To this next hop.
@@ -74,9 +77,15 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// sort. Answers how many went.
     #[inline]
     pub(crate) fn run(&mut self, rows: Rows<'_, '_, 'g>) -> usize {
-        let (Some(Some(plain)), Some(Some(hit))) = (rows.plains.first(), rows.hits.first()) else {
+        let (Some(frame), Some(Some(plain)), Some(Some(hit))) =
+            (rows.frames.first(), rows.plains.first(), rows.hits.first())
+        else {
             return 0;
         };
+        // What opens and ends connections need not try.
+        if plain.tcp_flags(frame).0 & ENDS != 0 {
+            return 0;
+        }
         // A loop for each sort, which is nearly always that of the next packet too.
         match (*plain, hit.direction) {
             (Plain::Tcp4, Direction::FromClient) => {

@@ -117,6 +117,23 @@ impl Plain {
         }
     }
 
+    /// The flags of TCP, and none of UDP, in `frame`, which is the one that it was found with; of another
+    /// frame the answer is of no meaning.
+    #[inline]
+    #[must_use]
+    pub fn tcp_flags(self, frame: &Frame<'_>) -> TcpFlags {
+        let flags = match self {
+            Self::Tcp4 => frame
+                .head::<HEAD_V4>()
+                .and_then(|head| u8_at(head, L4_V4 + 13)),
+            Self::Tcp6 => frame
+                .head::<HEAD_V6>()
+                .and_then(|head| u8_at(head, L4_V6 + 13)),
+            Self::Udp4 | Self::Udp6 => None,
+        };
+        TcpFlags(flags.unwrap_or(0))
+    }
+
     /// What the general parser says of it. `frame` and `flow` are those that it was found with; of
     /// another frame the answer is of no meaning.
     #[inline(always)]
@@ -383,7 +400,10 @@ mod tests {
             prop_assert!(plain.is_some() || !unedited || length < 74);
             match plain {
                 Some(plain) => {
-                    prop_assert_eq!(plain.packet(&frame, &flow), general(&frame).ok());
+                    let packet = general(&frame).ok();
+                    prop_assert_eq!(plain.packet(&frame, &flow), packet);
+                    let said = (plain.ip_len(&frame).unwrap(), plain.tcp_flags(&frame));
+                    prop_assert_eq!(said, packet.map(|one| (one.ip_len(), one.tcp_flags)).unwrap());
                 }
                 None => prop_assert_eq!(flow, Flow::NONE),
             }
