@@ -157,12 +157,21 @@ impl Timeouts {
     /// 0 leaves a value as it is; one over [`MAX_SECONDS`] becomes that. Connections keep the
     /// timeout they have until their next packet.
     pub fn set_seconds(&self, tcp: u32, tcp_fin: u32, udp: u32) {
+        let [_, established, _, _, fin_wait, ..] = &self.tcp;
+        let changes = [(established, tcp), (fin_wait, tcp_fin), (&self.udp, udp)];
+        let ticks = |seconds: u32| Tick::seconds(seconds.min(MAX_SECONDS));
+        // Versions are few: none for what is as it was.
+        let same = |(timeout, seconds): &(&AtomicU32, u32)| {
+            *seconds == 0 || timeout.load(Relaxed) == ticks(*seconds)
+        };
+        if changes.iter().all(same) {
+            return;
+        }
         // No version while they change; a connection that missed the change would keep what it has.
         self.version.store(0, SeqCst);
-        let [_, established, _, _, fin_wait, ..] = &self.tcp;
-        for (timeout, seconds) in [(established, tcp), (fin_wait, tcp_fin), (&self.udp, udp)] {
+        for (timeout, seconds) in changes {
             if seconds != 0 {
-                timeout.store(Tick::seconds(seconds.min(MAX_SECONDS)), Relaxed);
+                timeout.store(ticks(seconds), Relaxed);
             }
         }
         // Release: who marks a connection with it has read the new timeouts.
@@ -249,6 +258,17 @@ mod tests {
         assert_eq!(changed(Protocol::Udp, 1), 3);
         assert_eq!(changed(Protocol::Sctp, SCTP.len()), 0);
         assert_eq!(set.seconds(), (1, 2, 3));
+    }
+
+    #[test]
+    fn what_stays_as_it_is_takes_no_version() {
+        let timeouts = Timeouts::default();
+        let version = timeouts.version();
+        timeouts.set_seconds(0, 0, 0);
+        timeouts.set_seconds(900, 120, 300);
+        assert_eq!(timeouts.version(), version);
+        timeouts.set_seconds(901, 0, 0);
+        assert!(version == 0 || timeouts.version() != version);
     }
 
     #[test]
