@@ -37,11 +37,13 @@ const MOVING: u8 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlag
 const ENDS: u8 = MOVING & !TcpFlags::ACK.0;
 
 /// How far a packet was brought that leaves its connection as it is.
-enum Sent {
+enum Sent<'g> {
     /// To this next hop.
     To(u32),
     /// It goes through a tunnel: nothing was done yet, but what was looked at allows it.
     Not {
+        /// Where.
+        destination: &'g Destination,
         /// Whether there is nothing to do to the connection but to touch it.
         settled: bool,
     },
@@ -132,7 +134,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
     fn run_of<const V4: bool, const TCP: bool, const REPLY: bool>(
         &mut self,
         rows: Rows<'_, '_, 'g>,
-        one: impl Fn(&mut Self, &mut Frame<'_>, bool, &Hit<'g>) -> Option<Sent>,
+        one: impl Fn(&mut Self, &mut Frame<'_>, bool, &Hit<'g>) -> Option<Sent<'g>>,
     ) -> usize {
         let count = rows.frames.len();
         let known = rows.plains.iter().zip(rows.hits);
@@ -152,7 +154,10 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
             let summed = frame.offload.checksum.is_none();
             let hop = match one(self, frame, summed, hit) {
                 Some(Sent::To(hop)) => Some(hop),
-                Some(Sent::Not { settled }) => self.through(frame, sort(V4, TCP), hit, settled),
+                Some(Sent::Not {
+                    destination,
+                    settled,
+                }) => self.through::<V4, TCP>(frame, hit, destination, settled),
                 None => None,
             };
             let Some(hop) = hop else {
@@ -170,7 +175,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         mut headers: H,
         summed: bool,
         hit: &Hit<'g>,
-    ) -> Option<Sent> {
+    ) -> Option<Sent<'g>> {
         let conn = hit.conn;
         let (server, ports) = (conn.server_addr(), conn.ports());
         if headers.is_from_loopback() {
@@ -202,8 +207,11 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         }
         if ports.is_by(ForwardMethod::Tunnel) {
             let settled = self.is_going_on::<H, false>(&headers, conn)?;
-            self.in_service(conn)?;
-            return Some(Sent::Not { settled });
+            let destination = self.in_service(conn)?;
+            return Some(Sent::Not {
+                destination,
+                settled,
+            });
         }
         None
     }
@@ -215,7 +223,7 @@ impl<'g, R: Routes> Decider<'_, 'g, R> {
         mut headers: H,
         summed: bool,
         hit: &Hit<'g>,
-    ) -> Option<Sent> {
+    ) -> Option<Sent<'g>> {
         let conn = hit.conn;
         let (client, ports) = (conn.client_addr(), conn.ports());
         let vip = Endpoint::new(conn.virtual_addr(), ports.virtual_port());

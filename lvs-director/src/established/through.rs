@@ -4,7 +4,9 @@
 //! its outer header and the next hop, or nothing: then nothing was changed or counted. The same test as
 //! of NAT's straight way holds it to the general one.
 
+use super::sort;
 use crate::decide::Decider;
+use crate::destination::Destination;
 use crate::route::{Routes, Way};
 use crate::settings::Setting;
 use crate::transmit::room_in_tunnel;
@@ -15,15 +17,15 @@ use lvs_packet::{Frame, Plain, tunnel};
 impl<'g, R: Routes> Decider<'_, 'g, R> {
     /// Sends on a packet that may leave, and leaves the connection in its state.
     #[inline(never)]
-    pub(super) fn through(
+    pub(super) fn through<const V4: bool, const TCP: bool>(
         &mut self,
         frame: &mut Frame<'_>,
-        plain: Plain,
         hit: &Hit<'g>,
+        destination: &'g Destination,
         settled: bool,
     ) -> Option<u32> {
+        let plain = const { sort(V4, TCP) };
         let conn = hit.conn;
-        let destination = self.rules.destination(conn.dest_index())?;
         let (server, kind) = (destination.spec.endpoint.addr, destination.spec.tunnel);
         let Way::Forward(route) = self.routes.way(conn.server_addr()) else {
             return None;
