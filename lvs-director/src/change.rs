@@ -6,6 +6,9 @@ use crate::control::Operation;
 use crate::marks::MarkRule;
 use lvs_core::{DestinationSpec, Endpoint, Health, LocalAddresses, ServiceKey, ServiceSpec};
 
+/// The number of a destination; `None`: to be looked for.
+pub(crate) type Known = Option<u32>;
+
 /// See [`Operation`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change<'a> {
@@ -13,8 +16,8 @@ pub(crate) enum Change<'a> {
     EditService(&'a ServiceSpec<'a>),
     DeleteService(&'a ServiceKey),
     AddDestination(&'a ServiceKey, &'a DestinationSpec),
-    EditDestination(&'a ServiceKey, &'a DestinationSpec),
-    DeleteDestination(&'a ServiceKey, Endpoint),
+    EditDestination(&'a ServiceKey, &'a DestinationSpec, Known),
+    DeleteDestination(&'a ServiceKey, Endpoint, Known),
     SetHealth(&'a ServiceKey, Endpoint, Health),
     Flush,
     Zero(Option<&'a ServiceKey>),
@@ -27,7 +30,7 @@ impl Change<'_> {
         const NONE: &LocalAddresses = &LocalAddresses::NONE;
         match self {
             Self::AddService(spec) | Self::EditService(spec) => &spec.local,
-            Self::AddDestination(_, spec) | Self::EditDestination(_, spec) => &spec.local,
+            Self::AddDestination(_, spec) | Self::EditDestination(_, spec, _) => &spec.local,
             _ => NONE,
         }
     }
@@ -37,10 +40,10 @@ impl Change<'_> {
         match self {
             Self::AddService(spec) | Self::EditService(spec) => Some((spec.key, None)),
             Self::DeleteService(key) => Some((**key, None)),
-            Self::AddDestination(key, spec) | Self::EditDestination(key, spec) => {
+            Self::AddDestination(key, spec) | Self::EditDestination(key, spec, _) => {
                 Some((**key, Some(spec.endpoint)))
             }
-            Self::DeleteDestination(key, endpoint) | Self::SetHealth(key, endpoint, _) => {
+            Self::DeleteDestination(key, endpoint, _) | Self::SetHealth(key, endpoint, _) => {
                 Some((**key, Some(*endpoint)))
             }
             Self::Zero(_) | Self::Flush | Self::SetMarks(_) => None,
@@ -55,8 +58,10 @@ impl<'a> From<&'a Operation<'a>> for Change<'a> {
             Operation::EditService(spec) => Self::EditService(spec),
             Operation::DeleteService(key) => Self::DeleteService(key),
             Operation::AddDestination(key, spec) => Self::AddDestination(key, spec),
-            Operation::EditDestination(key, spec) => Self::EditDestination(key, spec),
-            Operation::DeleteDestination(key, endpoint) => Self::DeleteDestination(key, *endpoint),
+            Operation::EditDestination(key, spec) => Self::EditDestination(key, spec, None),
+            Operation::DeleteDestination(key, endpoint) => {
+                Self::DeleteDestination(key, *endpoint, None)
+            }
             Operation::SetHealth(key, endpoint, health) => Self::SetHealth(key, *endpoint, *health),
             Operation::Flush => Self::Flush,
             Operation::Zero(key) => Self::Zero(key.as_ref()),

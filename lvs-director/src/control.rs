@@ -147,7 +147,7 @@ impl Director {
     /// The first operation that would be refused, by its place in the list, and why.
     pub fn apply(&self, operations: &[Operation<'_>]) -> Result<(), (usize, RuleError)> {
         let changes: Vec<_> = operations.iter().map(Change::from).collect();
-        self.make(&mut self.control.lock(), &changes)
+        self.check_and_make(&changes)
     }
 
     /// Makes `rules` the rules, all of them or none. What stands in both the old and the new keeps
@@ -159,37 +159,39 @@ impl Director {
         let mut control = self.control.lock();
         let current = self.rules.load();
         let changes = difference(&current, rules)?;
-        let refused = self.make(&mut control, &changes);
-        refused.or_else(|(place, error)| {
-            let about = changes.get(place).and_then(Change::about);
-            // A difference has no change that is about nothing, and an empty one is not refused.
-            about.map_or(Ok(()), |(service, destination)| {
-                Err(ReplaceError {
-                    service,
-                    destination,
-                    error: Box::new(error),
-                })
+        let Err((place, error)) = plan::check_difference(&current, &changes) else {
+            self.make(&mut control, &changes);
+            return Ok(());
+        };
+        let about = changes.get(place).and_then(Change::about);
+        // A difference has no change that is about nothing, and an empty one is not refused.
+        about.map_or(Ok(()), |(service, destination)| {
+            Err(ReplaceError {
+                service,
+                destination,
+                error: Box::new(error),
             })
         })
     }
 
     fn perform(&self, operation: &Operation<'_>) -> Result<(), RuleError> {
         let changes = [Change::from(operation)];
-        let made = self.make(&mut self.control.lock(), &changes);
-        made.map_err(|(_, error)| error)
+        self.check_and_make(&changes).map_err(|(_, error)| error)
     }
 
-    /// Makes all changes if each of them can be: from there on nothing is refused.
-    fn make(
-        &self,
-        control: &mut Control,
-        changes: &[Change<'_>],
-    ) -> Result<(), (usize, RuleError)> {
+    /// Makes all changes if each of them can be.
+    fn check_and_make(&self, changes: &[Change<'_>]) -> Result<(), (usize, RuleError)> {
+        let mut control = self.control.lock();
         plan::check(&self.rules.load(), changes)?;
-        let mut edit = Edit::new(self, control);
+        self.make(&mut control, changes);
+        Ok(())
+    }
+
+    /// Makes all changes: from here on nothing is refused.
+    fn make(&self, control: &mut Control, changes: &[Change<'_>]) {
+        let mut edit = Edit::new(self, control, changes.len());
         changes.iter().for_each(|change| edit.make(change));
         edit.publish(changes.len());
-        Ok(())
     }
 }
 

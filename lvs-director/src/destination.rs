@@ -5,6 +5,7 @@
 //! of few pieces of memory: a set of rules may have a hundred thousand.
 
 use crate::locals::Local;
+use crate::pages::Shared;
 use crate::path_mtu::PathMtu;
 use crate::removal::Leaving;
 use crate::rules::is_ftp;
@@ -12,12 +13,12 @@ use crate::stats::{Estimator, Sharded};
 use lvs_conn::DestinationId;
 use lvs_core::{
     Counters, DestinationSpec, Endpoint, ForwardMethod, Health, LocalAddresses, OnRemoval,
-    Protocol, ServiceKey, Thresholds, TunnelKind,
+    Protocol, ServiceKey, TunnelKind,
 };
 use lvs_sched::Backend;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A destination, in service or on its way out.
 #[derive(Debug, Clone)]
@@ -33,22 +34,43 @@ pub(crate) struct Destination {
     pub(crate) health: Health,
     /// It is on its way out, and its connections with it.
     pub(crate) leaving: Option<Leaving>,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) ledger: Shared<Ledger>,
     /// The service object that it was added to.
     pub(crate) home: Arc<Home>,
 }
 
 /// What an operator said of a destination: a [`DestinationSpec`] without room for addresses that few
-/// have.
+/// have, and without thresholds, which its backend keeps.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) endpoint: Endpoint,
     pub(crate) method: ForwardMethod,
     pub(crate) tunnel: TunnelKind,
-    pub(crate) weight: u32,
-    pub(crate) thresholds: Thresholds,
+    pub(crate) weight: Weight,
     pub(crate) on_removal: Option<OnRemoval>,
     pub(crate) local: Option<Arc<LocalAddresses>>,
+}
+
+/// A weight that is edited in place, as a backend's is: the edit that sites make most, of all
+/// destinations at once if need be. Nothing that a packet needs hangs on it.
+#[derive(Debug)]
+pub(crate) struct Weight(AtomicU32);
+
+impl Weight {
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    /// By the control plane.
+    pub(crate) fn set(&self, weight: u32) {
+        self.0.store(weight, Relaxed);
+    }
+}
+
+impl Clone for Weight {
+    fn clone(&self) -> Self {
+        Self(AtomicU32::new(self.get()))
+    }
 }
 
 /// What becomes of a destination beside its packets.
@@ -95,23 +117,9 @@ impl Terms {
             endpoint,
             method: spec.method,
             tunnel: spec.tunnel,
-            weight: spec.weight,
-            thresholds: spec.thresholds,
+            weight: Weight(AtomicU32::new(spec.weight)),
             on_removal: spec.on_removal,
             local: (!spec.local.is_empty()).then(|| Arc::new(spec.local)),
-        }
-    }
-
-    /// The same in the operator's words.
-    pub(crate) fn spec(&self) -> DestinationSpec {
-        DestinationSpec {
-            endpoint: self.endpoint,
-            method: self.method,
-            tunnel: self.tunnel,
-            weight: self.weight,
-            thresholds: self.thresholds,
-            local: *self.local(),
-            on_removal: self.on_removal,
         }
     }
 
@@ -121,12 +129,10 @@ impl Terms {
         self.local.as_deref().unwrap_or(NONE)
     }
 
-    /// Whether it is what `spec` says of the same endpoint.
+    /// Whether it is what `spec` says of the same endpoint, weight and thresholds left aside.
     pub(crate) fn says(&self, spec: &DestinationSpec) -> bool {
         self.method == spec.method
             && self.tunnel == spec.tunnel
-            && self.weight == spec.weight
-            && self.thresholds == spec.thresholds
             && self.on_removal == spec.on_removal
             && match &self.local {
                 Some(local) => **local == spec.local,
@@ -176,10 +182,36 @@ impl Home {
 }
 
 impl Destination {
+    /// What an operator said of it, in the operator's words.
+    pub(crate) fn spec(&self) -> DestinationSpec {
+        let terms = &self.spec;
+        DestinationSpec {
+            endpoint: terms.endpoint,
+            method: terms.method,
+            tunnel: terms.tunnel,
+            weight: terms.weight.get(),
+            thresholds: self.backend.thresholds(),
+            local: *terms.local(),
+            on_removal: terms.on_removal,
+        }
+    }
+
+    /// Whether it is what `spec` says of the same endpoint.
+    pub(crate) fn says(&self, spec: &DestinationSpec) -> bool {
+        self.spec.weight.get() == spec.weight
+            && self.backend.thresholds() == spec.thresholds
+            && self.spec.says(spec)
+    }
+
     /// The weight that the scheduler is to see.
     pub(crate) fn effective_weight(&self) -> u32 {
+        self.effective(self.spec.weight.get())
+    }
+
+    /// What the scheduler were to see of this weight.
+    pub(crate) const fn effective(&self, weight: u32) -> u32 {
         match self.health {
-            Health::Up => self.spec.weight,
+            Health::Up => weight,
             Health::Failed => 0,
         }
     }

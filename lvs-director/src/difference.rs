@@ -4,12 +4,12 @@
 use crate::change::Change;
 use crate::checks;
 use crate::control::Rule;
-use crate::destination::Terms;
+use crate::destination::Destination;
 use crate::error::{ReplaceError, RuleError};
 use crate::rules::{Rules, Service};
 use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
-use lvs_core::{Endpoint, ServiceSpec};
+use lvs_core::{Endpoint, ServiceKey, ServiceSpec};
 
 /// The changes that make `wanted` of the running rules, leaving alone what is the same in both.
 pub(crate) fn difference<'a>(
@@ -46,36 +46,82 @@ fn difference_of_service<'a>(
     let key = &rule.service.key;
     let Some(service) = rules.service(key) else {
         changes.push(Change::AddService(&rule.service));
-        let all = rule.destinations.iter();
-        changes.extend(all.map(|spec| Change::AddDestination(key, spec)));
+        let mut before = Before::new(rule);
+        for (place, spec) in rule.destinations.iter().enumerate() {
+            let endpoint = checks::endpoint(key, spec);
+            if before.has(place, endpoint) {
+                return Err(twice(key, endpoint));
+            }
+            changes.push(Change::AddDestination(key, spec));
+        }
         return Ok(());
     };
     if !says(service, &rule.service) {
         changes.push(Change::EditService(&rule.service));
     }
     let mut running = Running::new(rules, service);
+    let mut before = Before::new(rule);
     for (place, spec) in rule.destinations.iter().enumerate() {
         let endpoint = checks::endpoint(key, spec);
         match running.find(place, endpoint) {
-            Found::Not => {
+            Found::Not if !before.has(place, endpoint) => {
                 changes.push(Change::AddDestination(key, spec));
             }
-            Found::Again => {
-                return Err(ReplaceError {
-                    service: *key,
-                    destination: Some(endpoint),
-                    error: Box::new(RuleError::DestinationExists(*key, endpoint)),
-                });
-            }
-            Found::Running(terms) if !terms.says(spec) => {
-                changes.push(Change::EditDestination(key, spec));
+            Found::Not | Found::Again => return Err(twice(key, endpoint)),
+            Found::Running(found) if !found.says(spec) => {
+                let number = found.id.index;
+                changes.push(Change::EditDestination(key, spec, Some(number)));
             }
             Found::Running(_) => {}
         }
     }
     let gone = running.others();
-    changes.extend(gone.map(|endpoint| Change::DeleteDestination(key, endpoint)));
+    changes.extend(gone.map(|found| {
+        let endpoint = found.spec.endpoint;
+        Change::DeleteDestination(key, endpoint, Some(found.id.index))
+    }));
     Ok(())
+}
+
+fn twice(key: &ServiceKey, endpoint: Endpoint) -> ReplaceError {
+    ReplaceError {
+        service: *key,
+        destination: Some(endpoint),
+        error: Box::new(RuleError::DestinationExists(*key, endpoint)),
+    }
+}
+
+/// Up to this many are looked through.
+const FEW: usize = 32;
+
+/// The destinations of a rule before the one at hand.
+struct Before<'a> {
+    rule: &'a Rule<'a>,
+    /// Once they are many: those that were asked for, and all that stood before the first of them.
+    asked: HashSet<Endpoint, RandomState>,
+}
+
+impl<'a> Before<'a> {
+    fn new(rule: &'a Rule<'_>) -> Self {
+        Self {
+            rule,
+            asked: HashSet::default(),
+        }
+    }
+
+    /// Whether one before this place is, or was asked for, at the endpoint.
+    fn has(&mut self, place: usize, endpoint: Endpoint) -> bool {
+        let key = &self.rule.service.key;
+        let before = self.rule.destinations.iter().take(place);
+        let mut before = before.map(|spec| checks::endpoint(key, spec));
+        if place <= FEW {
+            return before.any(|known| known == endpoint);
+        }
+        if self.asked.is_empty() {
+            self.asked.extend(before);
+        }
+        !self.asked.insert(endpoint)
+    }
 }
 
 /// Whether a service is what an operator says of it.
@@ -96,7 +142,7 @@ fn says(service: &Service, spec: &ServiceSpec<'_>) -> bool {
 
 /// The destinations of a running service, in the order in which they were added.
 struct Running<'a> {
-    terms: Vec<&'a Terms>,
+    all: Vec<&'a Destination>,
     /// Which of them are wanted.
     wanted: Vec<bool>,
     /// Where each stands, once the order did not tell and they are many.
@@ -107,47 +153,43 @@ enum Found<'a> {
     Not,
     /// It was found before.
     Again,
-    Running(&'a Terms),
+    Running(&'a Destination),
 }
 
 impl<'a> Running<'a> {
     fn new(rules: &'a Rules, service: &'a Service) -> Self {
-        let mut terms: Vec<_> = rules
-            .destinations_in(service)
-            .map(|found| &found.spec)
-            .collect();
-        terms.reverse();
+        let mut all = Vec::with_capacity(service.pool.backends().len());
+        all.extend(rules.destinations_in(service).map(|found| &**found));
+        all.reverse();
         Self {
-            wanted: vec![false; terms.len()],
-            terms,
+            wanted: vec![false; all.len()],
+            all,
             places: HashMap::default(),
         }
     }
 
     /// The destination at an endpoint, which likely stands at this place.
     fn find(&mut self, place: usize, endpoint: Endpoint) -> Found<'a> {
-        let guessed = self.terms.get(place);
-        let place = match guessed.is_some_and(|terms| terms.endpoint == endpoint) {
+        let guessed = self.all.get(place);
+        let place = match guessed.is_some_and(|found| found.spec.endpoint == endpoint) {
             true => Some(place),
             false => self.place(endpoint),
         };
         let Some(place) = place else {
             return Found::Not;
         };
-        match (self.terms.get(place), self.wanted.get_mut(place)) {
-            (Some(terms), Some(wanted)) if !*wanted => {
+        match (self.all.get(place), self.wanted.get_mut(place)) {
+            (Some(found), Some(wanted)) if !*wanted => {
                 *wanted = true;
-                Found::Running(terms)
+                Found::Running(found)
             }
             _ => Found::Again,
         }
     }
 
     fn place(&mut self, endpoint: Endpoint) -> Option<usize> {
-        /// Up to this many are looked through.
-        const FEW: usize = 32;
-        let endpoints = self.terms.iter().map(|terms| terms.endpoint);
-        if self.terms.len() <= FEW {
+        let endpoints = self.all.iter().map(|found| found.spec.endpoint);
+        if self.all.len() <= FEW {
             return endpoints.into_iter().position(|found| found == endpoint);
         }
         if self.places.is_empty() {
@@ -156,10 +198,9 @@ impl<'a> Running<'a> {
         self.places.get(&endpoint).copied()
     }
 
-    /// The endpoints that nobody asked for, newest first.
-    fn others(self) -> impl Iterator<Item = Endpoint> {
-        let all = self.terms.into_iter().zip(self.wanted).rev();
-        all.filter(|(_, wanted)| !wanted)
-            .map(|(terms, _)| terms.endpoint)
+    /// Those that nobody asked for, newest first.
+    fn others(self) -> impl Iterator<Item = &'a Destination> {
+        let all = self.all.into_iter().zip(self.wanted).rev();
+        all.filter(|(_, wanted)| !wanted).map(|(found, _)| found)
     }
 }

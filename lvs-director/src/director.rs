@@ -3,8 +3,10 @@
 use crate::adoption::Adoption;
 use crate::calls::Calls;
 use crate::defence::Defence;
+use crate::destination::Ledger;
 use crate::limit::{ErrorLimit, Limits};
 use crate::locals::Locals;
+use crate::pages::Pages;
 use crate::relief::Relief;
 use crate::rules::Rules;
 use crate::settings::Settings;
@@ -69,6 +71,10 @@ pub struct Director {
     pub(crate) sweep: AtomicUsize,
 }
 
+/// From so many changes on, some things are done for all of them together, and freeing what they
+/// replaced takes a millisecond.
+pub(crate) const MANY: usize = 1000;
+
 /// No search is under way.
 pub(crate) const NO_SWEEP: usize = usize::MAX;
 
@@ -83,6 +89,7 @@ pub(crate) struct Control {
     pub(crate) free: Vec<u32>,
     pub(crate) trash: Trash,
     pub(crate) slabs: Slabs,
+    pub(crate) ledgers: Pages<Ledger>,
     /// Snapshots that were replaced: no worker shall be the last to hold one, and free it.
     retired: Vec<Arc<Rules>>,
     /// As well, by a snapshot that differs much: freeing it takes long, and no edit waits for that.
@@ -197,9 +204,8 @@ impl Director {
     }
 
     /// Makes `rules`, after so many changes, what the workers see from their next batch on.
-    pub(crate) fn publish(&self, control: &mut Control, rules: Rules, changes: usize) {
-        /// About a millisecond of freeing.
-        const MANY: usize = 1000;
+    pub(crate) fn publish(&self, control: &mut Control, mut rules: Rules, changes: usize) {
+        rules.settle();
         let old = self.rules.swap(Arc::new(rules));
         control.free_retired();
         match changes {

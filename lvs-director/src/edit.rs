@@ -3,7 +3,7 @@
 //! In: changes that `plan` has let pass, so that each of them can be made. Out: the new snapshot,
 //! published by one store. Schedulers hear of all changes of a service at once, however many there are.
 
-use crate::change::Change;
+use crate::change::{Change, Known};
 use crate::checks;
 use crate::destination::{Destination, Home, Terms};
 use crate::director::{Control, Director};
@@ -14,10 +14,11 @@ use crate::removal::Leaving;
 use crate::rules::{Rules, Service};
 use crate::settings::Setting;
 use crate::stats::Estimator;
+use crate::trash::{Bin, Trash};
 use lvs_conn::DestinationId;
 use lvs_core::{
     Counters, DestinationSpec, Endpoint, ForwardMethod, Health, OnRemoval, ServiceKey, ServiceSpec,
-    Tick,
+    Thresholds, Tick,
 };
 use lvs_sched::{Backend, Draft, Pool};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(crate) struct Edit<'a> {
     /// FULLNAT's ports, if any were asked for.
     pairs: Option<Pairs>,
     /// The service that the last change was about, not yet in `rules`.
-    open: Option<Open>,
+    open: Option<Box<Open>>,
     /// Whether destinations came into service, and whether some went out of it.
     adds: bool,
     discards: bool,
@@ -43,16 +44,26 @@ struct Open {
     service: Service,
     /// Its pool as it will be; that of `service` is the one before.
     draft: Draft,
+    /// What was deleted from it.
+    bin: Bin,
 }
 
 impl Open {
-    fn new(service: Service) -> Self {
+    fn new(service: Service, trash: &mut Trash) -> Box<Self> {
         let draft = Draft::new(service.pool.clone());
-        Self { service, draft }
+        let bin = trash.take(&service.key);
+        Box::new(Self {
+            service,
+            draft,
+            bin,
+        })
     }
 
     /// The number of the destination at an endpoint.
-    fn find(&self, endpoint: Endpoint) -> Option<u32> {
+    fn find(&self, endpoint: Endpoint, known: Known) -> Option<u32> {
+        if known.is_some() {
+            return known;
+        }
         let mut backends = self.draft.backends().iter();
         let found = backends.find(|backend| backend.endpoint() == endpoint)?;
         Some(found.id())
@@ -60,8 +71,10 @@ impl Open {
 }
 
 impl<'a> Edit<'a> {
-    pub(crate) fn new(director: &'a Director, control: &'a mut Control) -> Self {
-        let rules = Rules::clone(&director.rules.load());
+    /// Before so many changes.
+    pub(crate) fn new(director: &'a Director, control: &'a mut Control, changes: usize) -> Self {
+        let mut rules = Rules::clone(&director.rules.load());
+        rules.expect(changes);
         Self {
             director,
             control,
@@ -92,9 +105,15 @@ impl<'a> Edit<'a> {
 
     /// Puts the open service into the rules.
     fn close(&mut self) {
-        let Some(Open { mut service, draft }) = self.open.take() else {
+        let Some(open) = self.open.take() else {
             return;
         };
+        let Open {
+            mut service,
+            draft,
+            bin,
+        } = *open;
+        self.control.trash.put(service.key, bin);
         let finished = draft.finish();
         debug_assert!(finished.is_ok(), "{finished:?}");
         if let Ok(pool) = finished {
@@ -104,12 +123,12 @@ impl<'a> Edit<'a> {
     }
 
     /// A service to edit, to be put back into `open`.
-    fn take(&mut self, key: &ServiceKey) -> Option<Open> {
+    fn take(&mut self, key: &ServiceKey) -> Option<Box<Open>> {
         let open = self.open.take_if(|open| open.service.key == *key);
         open.or_else(|| {
             self.close();
             let service = self.rules.service(key);
-            service.map(|service| Open::new(Service::clone(service)))
+            service.map(|service| Open::new(Service::clone(service), &mut self.control.trash))
         })
     }
 
@@ -122,10 +141,17 @@ impl<'a> Edit<'a> {
                 self.delete_service(key);
             }
             Change::AddDestination(key, spec) => self.add_destination(key, spec),
-            Change::EditDestination(key, spec) => self.edit_destination(key, spec),
-            Change::DeleteDestination(key, endpoint) => self.delete_destination(key, endpoint),
+            Change::EditDestination(key, spec, known) => self.edit_destination(key, spec, known),
+            Change::DeleteDestination(key, endpoint, known) => {
+                self.delete_destination(key, endpoint, known);
+            }
             Change::SetHealth(key, endpoint, health) => {
-                self.change_destination(key, endpoint, |old| Destination { health, ..old });
+                if let Some(mut open) = self.take(key) {
+                    let found = open.find(endpoint, None);
+                    let change = |old| Destination { health, ..old };
+                    self.change_destination(&mut open, found, None, change);
+                    self.open = Some(open);
+                }
             }
             Change::Flush => {
                 self.close();
@@ -165,7 +191,7 @@ impl<'a> Edit<'a> {
             return;
         };
         self.open_calls(spec);
-        self.open = Some(Open::new(Service {
+        let service = Service {
             key: spec.key,
             persistence: spec.persistence,
             one_packet: spec.one_packet,
@@ -175,7 +201,8 @@ impl<'a> Edit<'a> {
             on_removal: spec.on_removal,
             pool,
             home: Arc::new(Home::new(spec.key)),
-        }));
+        };
+        self.open = Some(Open::new(service, &mut self.control.trash));
     }
 
     /// Room for what an engine remembers, before the first worker needs it.
@@ -186,10 +213,16 @@ impl<'a> Edit<'a> {
     }
 
     fn edit_service(&mut self, spec: &ServiceSpec<'_>) {
-        let Some(Open { service, draft }) = self.take(&spec.key) else {
+        let Some(open) = self.take(&spec.key) else {
             return;
         };
+        let Open {
+            service,
+            draft,
+            bin,
+        } = *open;
         let Ok(draft) = draft.set_scheduler(spec.scheduler, spec.flags) else {
+            self.control.trash.put(service.key, bin);
             return;
         };
         let service = Service {
@@ -209,7 +242,11 @@ impl<'a> Edit<'a> {
                     .put_destination(old.id.index, Some(Arc::new(new)));
             }
         }
-        self.open = Some(Open { service, draft });
+        self.open = Some(Box::new(Open {
+            service,
+            draft,
+            bin,
+        }));
     }
 
     fn delete_service(&mut self, key: &ServiceKey) {
@@ -217,14 +254,17 @@ impl<'a> Edit<'a> {
             return;
         };
         let mut counted = Counters::default();
+        let mut bin = self.control.trash.take(key);
+        bin.reserve(service.pool.backends().len());
         for backend in service.pool.backends() {
             // Its scheduler need not hear of it: it goes as well.
             backend.set_available(false);
             if let Some(destination) = self.rules.destination(backend.id()).cloned() {
                 counted += destination.counted();
-                self.discard(&service, destination);
+                self.discard(&service, &mut bin, destination);
             }
         }
+        self.control.trash.put(*key, bin);
         let history = service.home.history.lock();
         self.control.departed += history.departed + counted - history.zero;
         self.rules.remove_service(key);
@@ -234,10 +274,11 @@ impl<'a> Edit<'a> {
         let Some(mut open) = self.take(key) else {
             return;
         };
-        let service = &open.service;
         let endpoint = checks::endpoint(key, spec);
         let terms = Terms::new(spec, endpoint);
-        let destination = match self.control.trash.revive(key, endpoint) {
+        let revived = open.bin.revive(endpoint);
+        let service = &open.service;
+        let destination = match revived {
             Some(old) => {
                 self.rules.count_real(&old, true);
                 // Its counts go on with the service object; with a new service they begin anew.
@@ -256,7 +297,7 @@ impl<'a> Edit<'a> {
                     ..Destination::clone(&old)
                 }
             }
-            None => self.new_destination(service, terms),
+            None => self.new_destination(service, terms, spec.thresholds),
         };
         let destination = self.extras(service, destination);
         let backend = &destination.backend;
@@ -269,7 +310,12 @@ impl<'a> Edit<'a> {
         self.open = Some(open);
     }
 
-    fn new_destination(&mut self, service: &Service, spec: Terms) -> Destination {
+    fn new_destination(
+        &mut self,
+        service: &Service,
+        spec: Terms,
+        thresholds: Thresholds,
+    ) -> Destination {
         let control = &mut *self.control;
         let index = control.free.pop().unwrap_or_else(|| {
             // Memory has an end long before.
@@ -283,13 +329,13 @@ impl<'a> Edit<'a> {
                 index,
                 generation: control.generation,
             },
-            backend: Backend::new(index, spec.endpoint, spec.weight, spec.thresholds),
+            backend: Backend::new(index, spec.endpoint, spec.weight.get(), thresholds),
             spec,
             counters: control.slabs.give(self.director.workers),
             locals: Arc::default(),
             health: Health::Up,
             leaving: None,
-            ledger: Arc::default(),
+            ledger: control.ledgers.give(),
             home: Arc::clone(&service.home),
         }
     }
@@ -327,54 +373,81 @@ impl<'a> Edit<'a> {
         (policy != OnRemoval::Drain).then_some(Leaving { policy, since })
     }
 
-    fn edit_destination(&mut self, key: &ServiceKey, spec: &DestinationSpec) {
+    fn edit_destination(&mut self, key: &ServiceKey, spec: &DestinationSpec, known: Known) {
+        let Some(mut open) = self.take(key) else {
+            return;
+        };
         let endpoint = checks::endpoint(key, spec);
-        let spec = Terms::new(spec, endpoint);
-        self.change_destination(key, endpoint, |old| Destination { spec, ..old });
+        let found = open.find(endpoint, known);
+        if !self.weigh(&mut open, found, spec) {
+            let change = |old| Destination {
+                spec: Terms::new(spec, endpoint),
+                ..old
+            };
+            self.change_destination(&mut open, found, Some(spec.thresholds), change);
+        }
+        self.open = Some(open);
+    }
+
+    /// Gives a destination another weight and thresholds in place, if that is all that becomes
+    /// different; whether it is.
+    fn weigh(&self, open: &mut Open, found: Known, spec: &DestinationSpec) -> bool {
+        let Some(there) = found.and_then(|index| self.rules.destination(index)) else {
+            return false;
+        };
+        let weight = there.effective(spec.weight);
+        let leaves = weight == 0 && self.leaving(&open.service, there).is_some();
+        if leaves || there.leaving.is_some() || !there.spec.says(spec) {
+            return false;
+        }
+        there.spec.weight.set(spec.weight);
+        open.draft.update(&there.backend, |backend| {
+            backend.set_weight(weight);
+            backend.set_thresholds(spec.thresholds);
+        });
+        true
     }
 
     /// Puts another in the place of a destination, about the same parts.
     fn change_destination(
         &mut self,
-        key: &ServiceKey,
-        endpoint: Endpoint,
+        open: &mut Open,
+        found: Known,
+        thresholds: Option<Thresholds>,
         change: impl FnOnce(Destination) -> Destination,
     ) {
-        let Some(mut open) = self.take(key) else {
-            return;
-        };
-        let found = open.find(endpoint);
         if let Some(old) = found.and_then(|index| self.rules.destination(index)) {
             let changed = change(Destination::clone(old));
             let destination = self.extras(&open.service, changed);
             open.draft.update(&destination.backend, |backend| {
                 backend.set_weight(destination.effective_weight());
-                backend.set_thresholds(destination.spec.thresholds);
+                if let Some(thresholds) = thresholds {
+                    backend.set_thresholds(thresholds);
+                }
             });
             self.rules
                 .put_destination(destination.id.index, Some(Arc::new(destination)));
         }
-        self.open = Some(open);
     }
 
-    fn delete_destination(&mut self, key: &ServiceKey, endpoint: Endpoint) {
+    fn delete_destination(&mut self, key: &ServiceKey, endpoint: Endpoint, known: Known) {
         let Some(mut open) = self.take(key) else {
             return;
         };
-        let found = open.find(endpoint);
+        let found = open.find(endpoint, known);
         if let Some(destination) = found
             .and_then(|index| self.rules.destination(index))
             .cloned()
         {
             open.draft.remove(&destination.backend);
             open.service.home.history.lock().departed += destination.counted();
-            self.discard(&open.service, destination);
+            self.discard(&open.service, &mut open.bin, destination);
         }
         self.open = Some(open);
     }
 
     /// What becomes of a destination that is out of service and that the service has counted.
-    fn discard(&mut self, service: &Service, destination: Arc<Destination>) {
+    fn discard(&mut self, service: &Service, bin: &mut Bin, destination: Arc<Destination>) {
         self.discards = true;
         // The index keeps the destination until no connection holds it: `Director::tick`.
         let destination = match self.leaving(service, &destination) {
@@ -390,7 +463,7 @@ impl<'a> Edit<'a> {
             }
         };
         self.rules.count_real(&destination, false);
-        self.control.trash.push(destination);
+        bin.push(destination);
     }
 }
 

@@ -118,6 +118,7 @@ impl Director {
             return;
         }
         let mut rules = Rules::clone(&rules);
+        rules.expect(2 * gone.len());
         for destination in &gone {
             rules.count_real(destination, true);
             rules.put_destination(destination.id.index, None);

@@ -57,6 +57,7 @@ mod locals;
 mod marks;
 mod opening;
 mod options;
+mod pages;
 mod path_mtu;
 mod persist;
 mod pieces;

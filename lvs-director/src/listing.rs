@@ -186,7 +186,7 @@ fn status_of_service(rules: &Rules, service: &Service) -> ServiceStatus {
 fn status_of_destination(destination: &Destination) -> DestinationStatus {
     let history = destination.ledger.history();
     DestinationStatus {
-        spec: destination.spec.spec(),
+        spec: destination.spec(),
         active: destination.backend.active(),
         inactive: destination.backend.inactive(),
         persistent: destination.ledger.templates.load(Relaxed),

@@ -2,7 +2,7 @@
 //! what it lets pass is made without another question.
 
 use crate::change::Change;
-use crate::checks::{check_address, check_destination, check_service};
+use crate::checks::{check_address, check_destination, check_service, endpoint};
 use crate::error::RuleError;
 use crate::marks::Marks;
 use crate::rules::{Rules, Service};
@@ -137,6 +137,18 @@ impl<'a> Known<'a> {
         if self.get(endpoint).is_some() {
             return Err(RuleError::DestinationExists(*key, endpoint));
         }
+        self.check_new(key, spec, endpoint)?;
+        self.put(endpoint, Some(is_needy(spec.method, &spec.local)));
+        Ok(())
+    }
+
+    /// What is asked of a destination that is not there yet.
+    fn check_new(
+        &mut self,
+        key: &ServiceKey,
+        spec: &DestinationSpec,
+        endpoint: Endpoint,
+    ) -> Result<(), RuleError> {
         check_address(spec)?;
         self.check_needs(key, spec, endpoint)?;
         if self.count >= self.room {
@@ -151,30 +163,36 @@ impl<'a> Known<'a> {
         if self.get(endpoint).is_none() {
             return Err(RuleError::NoSuchDestination(*key, endpoint));
         }
-        self.check_needs(key, spec, endpoint)
+        self.check_needs(key, spec, endpoint)?;
+        self.put(endpoint, Some(is_needy(spec.method, &spec.local)));
+        Ok(())
     }
 
     fn check_needs(
-        &mut self,
+        &self,
         key: &ServiceKey,
         spec: &DestinationSpec,
         endpoint: Endpoint,
     ) -> Result<(), RuleError> {
-        let needy = is_needy(spec.method, &spec.local);
-        if needy && !self.has_locals {
+        if !self.has_locals && is_needy(spec.method, &spec.local) {
             return Err(RuleError::NoLocalAddress(*key, endpoint));
         }
-        self.put(endpoint, Some(needy));
         Ok(())
     }
 
-    fn edit_service(&mut self, spec: &ServiceSpec<'_>) -> Result<(), RuleError> {
+    /// `stays`: whether the destination at an endpoint is not about to become another or to go.
+    fn edit_service(
+        &mut self,
+        spec: &ServiceSpec<'_>,
+        stays: impl Fn(Endpoint) -> bool,
+    ) -> Result<(), RuleError> {
         check_service(spec)?;
         self.has_locals = !spec.local.is_empty();
-        if !self.has_locals
-            && let Some((endpoint, _)) = self.destinations().find(|(_, needy)| *needy)
-        {
-            return Err(RuleError::NoLocalAddress(spec.key, endpoint));
+        if !self.has_locals {
+            let mut needy = self.destinations().filter(|(_, needy)| *needy);
+            if let Some((endpoint, _)) = needy.find(|(endpoint, _)| stays(*endpoint)) {
+                return Err(RuleError::NoLocalAddress(spec.key, endpoint));
+            }
         }
         self.room = room(spec.scheduler);
         if self.count > self.room {
@@ -198,8 +216,9 @@ fn room(scheduler: &str) -> usize {
 }
 
 impl<'a> Outline<'a> {
-    fn new(rules: &'a Rules) -> Self {
-        Self {
+    /// Before the first of these changes.
+    fn about(rules: &'a Rules, changes: &[Change<'_>]) -> Self {
+        let mut outline = Self {
             rules,
             flushed: false,
             touched: HashMap::default(),
@@ -207,7 +226,11 @@ impl<'a> Outline<'a> {
             vips: HashSet::default(),
             locals: HashSet::default(),
             servers: None,
+        };
+        if changes.iter().any(|change| !change.locals().is_empty()) {
+            outline.watch_servers();
         }
+        outline
     }
 
     /// Has the addresses of the destinations that the changes bring taken down from here on.
@@ -293,7 +316,7 @@ impl<'a> Outline<'a> {
                 self.check_apart(spec)?;
             }
             Change::EditService(spec) => {
-                self.existing(&spec.key)?.edit_service(spec)?;
+                self.existing(&spec.key)?.edit_service(spec, |_| true)?;
                 self.check_apart(spec)?;
             }
             Change::DeleteService(key) => {
@@ -305,11 +328,11 @@ impl<'a> Outline<'a> {
                 self.check_server(key, spec)?;
                 self.check_locals(key, &spec.local)?;
             }
-            Change::EditDestination(key, spec) => {
+            Change::EditDestination(key, spec, _) => {
                 self.existing(key)?.edit(key, spec)?;
                 self.check_locals(key, &spec.local)?;
             }
-            Change::DeleteDestination(key, endpoint) => {
+            Change::DeleteDestination(key, endpoint, _) => {
                 let known = self.existing(key)?;
                 if known.get(endpoint).is_none() {
                     return Err(RuleError::NoSuchDestination(*key, endpoint));
@@ -338,12 +361,86 @@ impl<'a> Outline<'a> {
     }
 }
 
+/// A check of what a difference consists of: each change is about a service or a destination of its own,
+/// which is there if it is changed or deleted and is not if it is added, and those of one service come
+/// in a row. So nothing is looked for, and nothing remembered for later.
+impl<'a> Outline<'a> {
+    /// The service at hand.
+    fn at_hand(&mut self, key: &ServiceKey) -> Result<&mut Known<'a>, RuleError> {
+        if self.last.as_ref().is_none_or(|(last, _)| last != key) {
+            let running = self.rules.service(key);
+            let known = running.map(|running| Known::running(self.rules, running));
+            self.last = Some((*key, known));
+        }
+        let known = self.last.as_mut().and_then(|(_, known)| known.as_mut());
+        known.ok_or(RuleError::NoSuchService(*key))
+    }
+
+    /// `rest` are the changes after it.
+    fn perform_distinct(
+        &mut self,
+        change: &Change<'_>,
+        rest: &[Change<'_>],
+    ) -> Result<(), RuleError> {
+        match *change {
+            Change::AddService(spec) => {
+                check_service(spec)?;
+                self.last = Some((spec.key, Some(Known::new(spec))));
+                self.check_apart(spec)
+            }
+            Change::EditService(spec) => {
+                let stays = |known| {
+                    let about = rest.iter().map_while(|change| match *change {
+                        Change::AddDestination(key, spec)
+                        | Change::EditDestination(key, spec, _) => Some((key, endpoint(key, spec))),
+                        Change::DeleteDestination(key, endpoint, _) => Some((key, endpoint)),
+                        _ => None,
+                    });
+                    let mut same = about.take_while(|(key, _)| **key == spec.key);
+                    !same.any(|(_, endpoint)| endpoint == known)
+                };
+                self.at_hand(&spec.key)?.edit_service(spec, stays)?;
+                self.check_apart(spec)
+            }
+            Change::AddDestination(key, spec) => {
+                let at = check_destination(key, spec)?;
+                self.at_hand(key)?.check_new(key, spec, at)?;
+                self.check_server(key, spec)?;
+                self.check_locals(key, &spec.local)
+            }
+            Change::EditDestination(key, spec, _) => {
+                let at = check_destination(key, spec)?;
+                self.at_hand(key)?.check_needs(key, spec, at)?;
+                self.check_locals(key, &spec.local)
+            }
+            Change::DeleteDestination(key, ..) => {
+                let known = self.at_hand(key)?;
+                known.count = known.count.saturating_sub(1);
+                Ok(())
+            }
+            // Of the others there is only the deletion of services, which are there.
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The first change that would be refused.
 pub(crate) fn check(rules: &Rules, changes: &[Change<'_>]) -> Result<(), (usize, RuleError)> {
-    let mut outline = Outline::new(rules);
-    if changes.iter().any(|change| !change.locals().is_empty()) {
-        outline.watch_servers();
-    }
+    let mut outline = Outline::about(rules, changes);
     let mut changes = changes.iter().enumerate();
     changes.try_for_each(|(place, change)| outline.perform(change).map_err(|error| (place, error)))
+}
+
+/// The first change of a difference that would be refused.
+pub(crate) fn check_difference(
+    rules: &Rules,
+    changes: &[Change<'_>],
+) -> Result<(), (usize, RuleError)> {
+    let mut outline = Outline::about(rules, changes);
+    let mut rest = changes.iter();
+    while let Some(change) = rest.next() {
+        let performed = outline.perform_distinct(change, rest.as_slice());
+        performed.map_err(|error| (changes.len() - rest.len() - 1, error))?;
+    }
+    Ok(())
 }

@@ -4,9 +4,10 @@
 //! did not change, so that an edit costs a few microseconds whatever the number of services.
 
 use crate::destination::{Destination, Home};
+use crate::director::MANY;
 use crate::helper::Helpers;
 use crate::marks::Marks;
-use crate::shards::Shards;
+use crate::shards::{Notes, Shards};
 use lvs_conn::DestinationId;
 use lvs_core::{
     Addr, Endpoint, Engine, Family, ForwardMethod, LocalAddresses, OnRemoval, Persistence,
@@ -80,15 +81,29 @@ struct Server {
     real: u32,
 }
 
-impl Server {
-    /// With some more or some less; `None`: nobody is left.
-    fn plus(self, kept: u32, real: u32, added: bool) -> Option<Self> {
-        let sum = |before: u32, more| match added {
-            true => before + more,
-            false => before.saturating_sub(more),
-        };
-        let (kept, real) = (sum(self.kept, kept), sum(self.real, real));
-        (kept != 0 || real != 0).then_some(Self { kept, real })
+/// How many more there are, or less.
+#[derive(Debug, Clone, Copy)]
+struct More {
+    kept: i8,
+    real: i8,
+}
+
+impl More {
+    fn new(kept: bool, real: bool, added: bool) -> Self {
+        let one = if added { 1 } else { -1 };
+        let more = |counts| if counts { one } else { 0 };
+        Self {
+            kept: more(kept),
+            real: more(real),
+        }
+    }
+
+    /// What becomes of what there is; `None`: nobody is left.
+    fn of(self, there: Option<Server>) -> Option<Server> {
+        let there = there.unwrap_or_default();
+        let kept = there.kept.saturating_add_signed(self.kept.into());
+        let real = there.real.saturating_add_signed(self.real.into());
+        (kept != 0 || real != 0).then_some(Server { kept, real })
     }
 }
 
@@ -123,6 +138,8 @@ pub(crate) struct Rules {
     pools: Shards<Addr, u32>,
     /// The endpoints of servers whose replies are rewritten.
     servers: Shards<(Protocol, Endpoint), Server>,
+    /// Changes of those that are still to be made; none in a snapshot that is published.
+    noted: Option<Notes<(Protocol, Endpoint), More>>,
     /// Who looks into connections.
     pub(crate) helpers: Arc<Helpers>,
     /// What gives packets their marks.
@@ -151,11 +168,26 @@ impl Rules {
             locals: Shards::new(),
             pools: Shards::new(),
             servers: Shards::new(),
+            noted: None,
             helpers: Arc::default(),
             marks: Arc::default(),
             tunnels: Shards::new(),
             families: [0; 2],
             kinds: Kinds::default(),
+        }
+    }
+
+    /// About so many changes are coming.
+    pub(crate) fn expect(&mut self, changes: usize) {
+        if changes >= MANY {
+            self.noted = Some(Notes::with_room_for(changes));
+        }
+    }
+
+    /// Makes of the rules what can be published.
+    pub(crate) fn settle(&mut self) {
+        if let Some(noted) = self.noted.take() {
+            self.servers.change_all(noted, |there, more| more.of(there));
         }
     }
 
@@ -357,9 +389,14 @@ impl Rules {
         if let Some(chunk) = self.chunks.get_mut(index / CHUNK)
             && let Some(slot) = Arc::make_mut(chunk).get_mut(index % CHUNK)
         {
+            let new = destination.clone();
             let old = core::mem::replace(slot, destination);
-            let new = slot.clone();
-            if place(old.as_deref()) != place(new.as_deref()) {
+            let stays = match (&old, &new) {
+                (Some(old), Some(new)) => place(old) == place(new),
+                (None, None) => true,
+                _ => false,
+            };
+            if !stays {
                 self.count_server(old.as_deref(), false);
                 self.count_server(new.as_deref(), true);
                 self.count_tunnel(old.as_deref(), false);
@@ -374,8 +411,14 @@ impl Rules {
     /// index and their replies from the host, but are no real servers any more (IPVS 4.3).
     pub(crate) fn count_real(&mut self, destination: &Destination, added: bool) {
         for real in destination.real_servers() {
-            let change = |there: Option<Server>| there.unwrap_or_default().plus(0, 1, added);
-            self.servers.change(real, change);
+            self.change_server(real, More::new(false, true, added));
+        }
+    }
+
+    fn change_server(&mut self, server: (Protocol, Endpoint), more: More) {
+        match &mut self.noted {
+            Some(noted) => self.servers.note(noted, server, more),
+            None => self.servers.change(server, |there| more.of(there)),
         }
     }
 
@@ -430,20 +473,17 @@ impl Rules {
         for kept in destination.rewritten_servers() {
             let real = real.next();
             // Mostly one and the same.
-            let both = u32::from(real == Some(kept));
-            self.servers
-                .change(kept, |there| there.unwrap_or_default().plus(1, both, added));
-            if let Some(real) = real.filter(|_| both == 0) {
-                self.servers
-                    .change(real, |there| there.unwrap_or_default().plus(0, 1, added));
+            let both = real == Some(kept);
+            self.change_server(kept, More::new(true, both, added));
+            if let Some(real) = real.filter(|_| !both) {
+                self.change_server(real, More::new(false, true, added));
             }
         }
     }
 }
 
 /// What the maps of servers and tunnels know of a destination.
-fn place(destination: Option<&Destination>) -> Option<(u32, ServiceKey, Endpoint, ForwardMethod)> {
-    let found = destination?;
+fn place(found: &Destination) -> (u32, ServiceKey, Endpoint, ForwardMethod) {
     let spec = &found.spec;
-    Some((found.id.index, found.home.key, spec.endpoint, spec.method))
+    (found.id.index, found.home.key, spec.endpoint, spec.method)
 }

@@ -100,28 +100,77 @@ impl<K: Eq + Hash + Clone, V: Clone> Shards<K, V> {
     /// Makes another value of the one that a key has, or none of one.
     pub(crate) fn change(&mut self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
         let hash = self.hasher.hash_one(&key);
-        let hasher = &self.hasher;
-        let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(Self::shard(hash)) else {
-            return;
-        };
-        let entry = Arc::make_mut(shard).entry(
-            hash,
-            |(known, _)| *known == key,
-            |(known, _)| hasher.hash_one(known),
-        );
-        match entry {
-            Entry::Occupied(mut entry) => match change(Some(entry.get().1.clone())) {
-                Some(value) => entry.get_mut().1 = value,
-                None => {
-                    entry.remove();
-                    self.len -= 1;
-                }
-            },
-            Entry::Vacant(entry) => {
-                if let Some(value) = change(None) {
-                    entry.insert((key, value));
-                    self.len += 1;
-                }
+        if let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(Self::shard(hash)) {
+            let shard = Arc::make_mut(shard);
+            change_in(shard, &self.hasher, &mut self.len, (hash, key), change);
+        }
+    }
+
+    /// Takes down a change that [`Shards::change_all`] shall make.
+    pub(crate) fn note<C>(&self, notes: &mut Notes<K, C>, key: K, change: C) {
+        let hash = self.hasher.hash_one(&key);
+        if let Some(notes) = notes.0.get_mut(Self::shard(hash)) {
+            notes.push((hash, key, change));
+        }
+    }
+
+    /// Makes all changes that were taken down, in the order of each key.
+    pub(crate) fn change_all<C>(
+        &mut self,
+        notes: Notes<K, C>,
+        change: impl Fn(Option<V>, &C) -> Option<V>,
+    ) {
+        let shards = Arc::make_mut(&mut self.shards).iter_mut();
+        for (shard, notes) in shards.zip(notes.0) {
+            if notes.is_empty() {
+                continue;
+            }
+            let shard = Arc::make_mut(shard);
+            for (hash, key, what) in notes {
+                let change = |there| change(there, &what);
+                change_in(shard, &self.hasher, &mut self.len, (hash, key), change);
+            }
+        }
+    }
+}
+
+/// Changes of a map that are made later: all of a shard at once, as long as it is in the cache.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes<K, C>(Vec<Vec<(u64, K, C)>>);
+
+impl<K, C> Notes<K, C> {
+    /// About so many.
+    pub(crate) fn with_room_for(changes: usize) -> Self {
+        // Chance gives some shards more than others.
+        let room = changes / SHARDS + changes / SHARDS / 4;
+        Self((0..SHARDS).map(|_| Vec::with_capacity(room)).collect())
+    }
+}
+
+fn change_in<K: Eq + Hash, V: Clone>(
+    shard: &mut HashTable<(K, V)>,
+    hasher: &RandomState,
+    len: &mut usize,
+    (hash, key): (u64, K),
+    change: impl FnOnce(Option<V>) -> Option<V>,
+) {
+    let entry = shard.entry(
+        hash,
+        |(known, _)| *known == key,
+        |(known, _)| hasher.hash_one(known),
+    );
+    match entry {
+        Entry::Occupied(mut entry) => match change(Some(entry.get().1.clone())) {
+            Some(value) => entry.get_mut().1 = value,
+            None => {
+                entry.remove();
+                *len -= 1;
+            }
+        },
+        Entry::Vacant(entry) => {
+            if let Some(value) = change(None) {
+                entry.insert((key, value));
+                *len += 1;
             }
         }
     }
@@ -165,6 +214,20 @@ mod tests {
                 let count: &mut u32 = model.entry(key).or_default();
                 *count = if added { *count + 1 } else { count.saturating_sub(1) };
                 model.retain(|_, count| *count != 0);
+            }
+            // Those that are made all at once come to the same.
+            let (mut noted, model_now) = (past.0.clone(), model.clone());
+            let mut notes = Notes::with_room_for(400);
+            for &(key, added) in changes.iter().skip(moment.min(changes.len())) {
+                noted.note(&mut notes, key, added);
+            }
+            noted.change_all(notes, |count, added| {
+                let count = count.unwrap_or(0);
+                let count = if *added { count + 1 } else { count.saturating_sub(1) };
+                (count != 0).then_some(count)
+            });
+            if moment < changes.len() {
+                prop_assert!((0..600).all(|key| noted.get(&key) == model_now.get(&key)));
             }
             for (shards, model) in [(shards, model), past] {
                 let mut keys: Vec<_> = shards.keys().copied().collect();

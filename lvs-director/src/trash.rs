@@ -2,6 +2,9 @@
 //!
 //! They keep their number, their backend and their counts, so that their connections end in order,
 //! and so that the same destination added again goes on where it was.
+//!
+//! In: destinations that are deleted, a bin for each service, which is taken out while the service is
+//! edited. Out: those that are added again, and at last those that nobody holds.
 
 use crate::destination::Destination;
 use ahash::RandomState;
@@ -19,7 +22,7 @@ pub(crate) struct Trash(HashMap<ServiceKey, Bin, RandomState>);
 
 /// Those of one service. One of a kind: adding a destination takes it back first.
 #[derive(Debug, Default)]
-struct Bin {
+pub(crate) struct Bin {
     trashed: Vec<Trashed>,
     /// Where each stands, once many were looked for; built anew after others have come or gone.
     places: Option<HashMap<Endpoint, usize, RandomState>>,
@@ -51,7 +54,12 @@ impl Trashed {
 }
 
 impl Bin {
-    fn push(&mut self, destination: Arc<Destination>) {
+    /// Room for so many more.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.trashed.reserve(more);
+    }
+
+    pub(crate) fn push(&mut self, destination: Arc<Destination>) {
         self.places = None;
         self.trashed.push(Trashed {
             destination,
@@ -59,7 +67,8 @@ impl Bin {
         });
     }
 
-    fn take(&mut self, endpoint: Endpoint) -> Option<Arc<Destination>> {
+    /// Takes back the destination that was deleted from the service at this endpoint.
+    pub(crate) fn revive(&mut self, endpoint: Endpoint) -> Option<Arc<Destination>> {
         /// Up to this many are looked through.
         const FEW: usize = 16;
         let trashed = &self.trashed;
@@ -82,18 +91,16 @@ impl Bin {
 }
 
 impl Trash {
-    pub(crate) fn push(&mut self, destination: Arc<Destination>) {
-        let bin = self.0.entry(destination.home.key).or_default();
-        bin.push(destination);
+    /// Takes out what was deleted from a service.
+    pub(crate) fn take(&mut self, service: &ServiceKey) -> Bin {
+        self.0.remove(service).unwrap_or_default()
     }
 
-    /// Takes back the destination that was deleted from the same service at the same endpoint.
-    pub(crate) fn revive(
-        &mut self,
-        service: &ServiceKey,
-        endpoint: Endpoint,
-    ) -> Option<Arc<Destination>> {
-        self.0.get_mut(service)?.take(endpoint)
+    /// Puts back what was taken out, with what has come to it.
+    pub(crate) fn put(&mut self, service: ServiceKey, bin: Bin) {
+        if !bin.trashed.is_empty() {
+            self.0.insert(service, bin);
+        }
     }
 
     /// Takes out those that no connection has held for two minutes.

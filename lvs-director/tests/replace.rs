@@ -5,9 +5,13 @@
 mod common;
 
 use common::{SERVERS, Site, endpoint, service};
-use lvs_core::{Counters, DestinationSpec, ForwardMethod, Protocol, ServiceSpec};
+use lvs_core::{
+    Counters, DestinationSpec, ForwardMethod, Health, LocalAddresses, OnRemoval, Protocol,
+    ServiceSpec,
+};
 use lvs_director::{Operation, Rule, RuleError, Verdict};
 use lvs_packet::TcpFlags;
+use std::collections::HashSet;
 
 const VIP: &str = "10.0.0.1:80";
 const OTHER: &str = "10.0.0.2:80";
@@ -93,6 +97,10 @@ fn a_set_that_cannot_be_changes_nothing() {
     let before = (site.director.services(), counters(&site));
     let key = service(Protocol::Tcp, OTHER);
     let twice = rule(OTHER, "rr", &equal(&["10.2.0.9:80", "10.2.0.9:80"]));
+    let many: Vec<String> = (1..60).map(|n| format!("10.2.1.{n}:80")).collect();
+    let mut many: Vec<(&str, u32)> = many.iter().map(|server| (server.as_str(), 1)).collect();
+    many.push(many[50]);
+    let many_twice = rule(OTHER, "rr", &many);
     let unknown = rule(OTHER, "best", &[]);
     let heavy = rule(OTHER, "rr", &[("10.2.0.9:80", u32::MAX)]);
     let good = rule(VIP, "wrr", &[(THREE[0], 9)]);
@@ -100,6 +108,10 @@ fn a_set_that_cannot_be_changes_nothing() {
         (
             twice,
             RuleError::DestinationExists(key, endpoint("10.2.0.9:80")),
+        ),
+        (
+            many_twice,
+            RuleError::DestinationExists(key, endpoint("10.2.1.51:80")),
         ),
         (unknown, RuleError::UnknownScheduler("best".into())),
         (heavy, RuleError::OutOfRange("a weight is 0 to 2147483647")),
@@ -114,6 +126,14 @@ fn a_set_that_cannot_be_changes_nothing() {
         let named = refused.to_string();
         assert!(named.contains(&refused.service.to_string()), "{named}");
         assert!(named.ends_with(&error.to_string()), "{named}");
+        assert_eq!((site.director.services(), counters(&site)), before);
+    }
+    // One that is there twice, and one that is not.
+    for server in [THREE[0], "10.2.0.9:80"] {
+        let twice = rule(VIP, "rr", &equal(&[THREE[1], server, THREE[2], server]));
+        let refused = site.director.replace(&[twice]).unwrap_err();
+        assert_eq!(refused.destination, Some(endpoint(server)));
+        assert!(matches!(*refused.error, RuleError::DestinationExists(..)));
         assert_eq!((site.director.services(), counters(&site)), before);
     }
     let again = server(&mut site, "10.1.0.5:4000", TcpFlags::ACK);
@@ -196,4 +216,100 @@ fn a_refusal_at_the_last_change_leaves_no_trace_of_those_before() {
     assert_eq!(around, first);
     assert_eq!(server(&mut site, "10.1.0.5:4000", TcpFlags::ACK), first);
     site.director.apply(&changes[1..changes.len() - 1]).unwrap();
+}
+
+/// A service loses its local addresses, which its destinations need no more.
+#[test]
+fn fullnat_gives_way_to_nat() {
+    let site = Site::new();
+    let local = LocalAddresses::new(&["10.2.0.250".parse().unwrap()]).unwrap();
+    let mut by_fullnat = rule(VIP, "rr", &equal(&THREE));
+    by_fullnat.service.local = local;
+    for spec in &mut by_fullnat.destinations {
+        spec.method = ForwardMethod::FullNat;
+    }
+    let by_nat = rule(VIP, "rr", &equal(&THREE[1..]));
+    // One that stays as it was still needs an address.
+    let mut half = by_fullnat.clone();
+    half.service.local = LocalAddresses::NONE;
+    half.destinations[1] = by_nat.destinations[0];
+    site.director.replace(&[by_fullnat.clone()]).unwrap();
+    let key = service(Protocol::Tcp, VIP);
+    let refused = site.director.replace(&[half]).unwrap_err();
+    assert!(matches!(*refused.error, RuleError::NoLocalAddress(about, _) if about == key));
+    site.director.replace(&[by_nat]).unwrap();
+    let methods = |site: &Site| -> Vec<_> {
+        let status = site.director.service(&key).unwrap();
+        status
+            .destinations
+            .iter()
+            .map(|found| found.spec.method)
+            .collect()
+    };
+    assert_eq!(methods(&site), [ForwardMethod::Masquerade; 2]);
+    site.director.replace(&[by_fullnat]).unwrap();
+    assert_eq!(methods(&site), [ForwardMethod::FullNat; 3]);
+}
+
+/// Weights and thresholds are edited in place; what else hangs on them follows all the same.
+#[test]
+fn weights_of_a_whole_set() {
+    let mut site = site();
+    let key = service(Protocol::Tcp, VIP);
+    let first = server(&mut site, "10.1.0.5:4000", TcpFlags::SYN);
+    assert_eq!(first.as_deref(), Some(THREE[2]));
+    site.director
+        .set_health(&key, endpoint(THREE[1]), Health::Failed)
+        .unwrap();
+    let mut heavier = rule(VIP, "rr", &[(THREE[0], 3), (THREE[1], 5), (THREE[2], 7)]);
+    heavier.destinations[0].thresholds.upper = 9;
+    site.director
+        .replace(std::slice::from_ref(&heavier))
+        .unwrap();
+    let specs = |site: &Site| -> Vec<DestinationSpec> {
+        let status = site.director.service(&key).unwrap();
+        status
+            .destinations
+            .iter()
+            .rev()
+            .map(|found| found.spec)
+            .collect()
+    };
+    assert_eq!(specs(&site), heavier.destinations);
+    // The failed one has its new weight once it is up.
+    let chosen = |site: &mut Site, net: u8| -> HashSet<String> {
+        let clients = (0..9).map(|n| format!("10.1.{net}.{n}:4000"));
+        clients
+            .filter_map(|client| server(site, &client, TcpFlags::SYN))
+            .collect()
+    };
+    let two = HashSet::from([THREE[0], THREE[2]].map(str::to_owned));
+    assert_eq!(chosen(&mut site, 1), two);
+    site.director
+        .set_health(&key, endpoint(THREE[1]), Health::Up)
+        .unwrap();
+    assert_eq!(chosen(&mut site, 2).len(), 3);
+    // Weight 0 where connections are reset: that of the first client, at its next packet.
+    for spec in &mut heavier.destinations {
+        spec.weight = 0;
+        spec.on_removal = Some(OnRemoval::Reset);
+    }
+    site.director
+        .replace(std::slice::from_ref(&heavier))
+        .unwrap();
+    let status = site.director.service(&key).unwrap();
+    assert!(
+        status
+            .destinations
+            .iter()
+            .all(|found| found.spec.weight == 0)
+    );
+    assert_eq!(server(&mut site, "10.1.0.5:4000", TcpFlags::ACK), None);
+    for spec in &mut heavier.destinations {
+        spec.weight = 1;
+    }
+    site.director.replace(&[heavier]).unwrap();
+    let again = server(&mut site, "10.1.9.9:4000", TcpFlags::SYN).unwrap();
+    let out = site.tcp("10.1.9.9:4000", VIP, TcpFlags::ACK);
+    assert_eq!(out.packet().flow.dst.to_string(), again);
 }

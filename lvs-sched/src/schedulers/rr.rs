@@ -25,7 +25,7 @@ struct RoundRobin {
 impl RoundRobin {
     fn new(turn: u64, count: usize) -> Self {
         Self {
-            turn: Apart(AtomicU64::new(turn)),
+            turn: Apart::new(AtomicU64::new(turn)),
             inverse: u64::MAX / (count as u64).max(1),
         }
     }
@@ -65,13 +65,13 @@ impl RoundRobin {
                 return Some(self.place(turn + ahead as u64, list.len()));
             }
             // Others have taken turns meanwhile: so does this one.
-            turn = self.turn.0.fetch_add(1, Ordering::Relaxed);
+            turn = self.turn.get().fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn set(&self, from: u64, to: u64) -> Result<u64, u64> {
         self.turn
-            .0
+            .get()
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
     }
 }
@@ -87,7 +87,7 @@ impl Scheduler for RoundRobin {
             return None;
         }
         // Relaxed: the count publishes nothing but itself.
-        let turn = self.turn.0.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.get().fetch_add(1, Ordering::Relaxed);
         let at = self.place(turn, list.len());
         if list.get(at)?.is_usable() {
             return Some(at);
@@ -102,7 +102,7 @@ impl Scheduler for RoundRobin {
     }
 
     fn turn(&self) -> u64 {
-        self.turn.0.load(Ordering::Relaxed)
+        self.turn.get().load(Ordering::Relaxed)
     }
 
     fn step(&self, turn: u64, list: &List, edit: Edit) -> u64 {

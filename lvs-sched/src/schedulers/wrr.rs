@@ -33,20 +33,28 @@ struct Level {
 }
 
 /// A set of places, with a bit for each and, where there are several words of them, one for each word.
+/// The first word, mostly the only one, is kept without memory of its own.
 #[derive(Debug)]
 struct Places {
-    words: Box<[u64]>,
+    first: u64,
+    others: Box<[u64]>,
     summary: Box<[u64]>,
 }
 
 impl Places {
     fn new(size: usize, places: impl Iterator<Item = u32>) -> Self {
-        let mut words = vec![0u64; size.div_ceil(64)];
-        let summarised = if words.len() > 1 { words.len() } else { 0 };
+        let words = size.div_ceil(64);
+        let mut first = 0;
+        let mut others = vec![0u64; words.saturating_sub(1)];
+        let summarised = if words > 1 { words } else { 0 };
         let mut summary = vec![0u64; summarised.div_ceil(64)];
         for place in places {
             let place = place as usize;
-            if let Some(word) = words.get_mut(place / 64) {
+            let word = match (place / 64).checked_sub(1) {
+                None => Some(&mut first),
+                Some(at) => others.get_mut(at),
+            };
+            if let Some(word) = word {
                 *word |= 1 << (place % 64);
             }
             if let Some(above) = summary.get_mut(place / 4096) {
@@ -54,8 +62,17 @@ impl Places {
             }
         }
         Self {
-            words: words.into(),
+            first,
+            others: others.into(),
             summary: summary.into(),
+        }
+    }
+
+    #[inline]
+    fn word(&self, at: u32) -> Option<u64> {
+        match at.checked_sub(1) {
+            None => Some(self.first),
+            Some(at) => self.others.get(at as usize).copied(),
         }
     }
 
@@ -63,7 +80,7 @@ impl Places {
     #[inline]
     fn from(&self, from: u32) -> Option<u32> {
         let word = from / 64;
-        let rest = self.words.get(word as usize)? & (u64::MAX << (from % 64));
+        let rest = self.word(word)? & (u64::MAX << (from % 64));
         if rest != 0 {
             return Some(word * 64 + rest.trailing_zeros());
         }
@@ -73,7 +90,7 @@ impl Places {
             let rest = summary & mask;
             if rest != 0 {
                 let word = block * 64 + rest.trailing_zeros();
-                let bits = self.words.get(word as usize)?;
+                let bits = self.word(word)?;
                 return Some(word * 64 + bits.trailing_zeros());
             }
             mask = u64::MAX;
@@ -124,10 +141,11 @@ struct Measure {
 }
 
 impl Measure {
+    const NOTHING: Self = Self { gcd: 0, max: 0 };
+
     fn of(list: &List) -> Self {
-        let nothing = Self { gcd: 0, max: 0 };
         let weights = list.iter().map(|backend| backend.weight());
-        weights.fold(nothing, Self::add)
+        weights.fold(Self::NOTHING, Self::add)
     }
 
     fn add(self, weight: u32) -> Self {
@@ -173,13 +191,13 @@ impl Weighted {
     /// The scheduler for a list, at the head with this weight required.
     fn new(list: &List, required: u32) -> Self {
         let weights: Box<[u32]> = list.iter().map(|backend| backend.weight()).collect();
-        let measure = Measure::of(list);
+        let measure = weights.iter().copied().fold(Measure::NOTHING, Measure::add);
         let turn = Turn {
             cursor: 0,
             required,
         };
         Self {
-            turn: Apart(AtomicU64::new(turn.pack())),
+            turn: Apart::new(AtomicU64::new(turn.pack())),
             levels: levels(&weights),
             weights,
             step: measure.step(),
@@ -248,14 +266,25 @@ impl Weighted {
 
 /// Sets of places, from the one of everybody on each at most half as large as the one before.
 fn levels(weights: &[u32]) -> Box<[Level]> {
-    let mut order: Vec<(u32, u32)> = weights
-        .iter()
-        .copied()
-        .zip(0..)
-        .filter(|&(weight, _)| weight != 0)
-        .collect();
+    /// So many are put in order without memory from elsewhere.
+    const FEW: usize = 32;
+    let (mut few, mut many) = ([(0, 0); FEW], Vec::new());
+    if weights.len() > FEW {
+        many.resize(weights.len(), (0, 0));
+    }
+    let room = if many.is_empty() {
+        few.as_mut_slice()
+    } else {
+        many.as_mut_slice()
+    };
+    let usable = weights.iter().copied().zip(0..);
+    let usable = usable.filter(|&(weight, _)| weight != 0);
+    let filled = room.iter_mut().zip(usable);
+    let count = filled.map(|(slot, one)| *slot = one).count();
+    let order: &mut [(u32, u32)] = room.get_mut(..count).unwrap_or_default();
     order.sort_unstable_by_key(|&(weight, at)| (Reverse(weight), at));
-    let mut levels = Vec::new();
+    // One of everybody is all that equal weights need.
+    let mut levels = Vec::with_capacity(1);
     let mut size = order.len();
     while size != 0 {
         let (heavier, lighter) = order.split_at(size);
@@ -279,10 +308,10 @@ impl Scheduler for Weighted {
     #[inline]
     fn pick(&self, list: &List, _: SchedFlags, _: &Request) -> Option<usize> {
         // Relaxed: the turn publishes nothing but itself.
-        let mut word = self.turn.0.load(Ordering::Relaxed);
+        let mut word = self.turn.get().load(Ordering::Relaxed);
         loop {
             let (chosen, turn) = self.next(list, Turn::unpack(word));
-            match self.turn.0.compare_exchange_weak(
+            match self.turn.get().compare_exchange_weak(
                 word,
                 turn.pack(),
                 Ordering::Relaxed,
@@ -300,7 +329,7 @@ impl Scheduler for Weighted {
     }
 
     fn turn(&self) -> u64 {
-        self.turn.0.load(Ordering::Relaxed)
+        self.turn.get().load(Ordering::Relaxed)
     }
 
     fn step(&self, turn: u64, list: &List, edit: Edit) -> u64 {
