@@ -2,7 +2,8 @@
 //! take, in one run.
 //!
 //! `cargo bench -p lvs-benches --bench conn` measures 64k, 1M and 4M live connections;
-//! `-- --max 8M` goes up to 8M, `-- --only 1048576` measures one size, `-- --no-peers` ours alone,
+//! `-- --max 8M` goes up to 8M, `-- --only 1048576` measures one size, `-- --no-peers` ours alone, `-- --lookups` of those
+//! only what looks up in batches,
 //! `-- --smoke` (and `-- --test`) only shows that it runs.
 //!
 //! All figures are nanoseconds for one operation: of rounds of a thousand, the one that a tenth of
@@ -81,6 +82,7 @@ struct Plan {
     sizes: Vec<usize>,
     rounds: usize,
     peers: bool,
+    lookups_only: bool,
 }
 
 fn plan() -> Plan {
@@ -89,6 +91,7 @@ fn plan() -> Plan {
         sizes: vec![64 << 10, 1 << 20, 4 << 20],
         rounds: 2000,
         peers: true,
+        lookups_only: false,
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -101,6 +104,7 @@ fn plan() -> Plan {
                 plan.sizes = size.into_iter().collect();
             }
             "--no-peers" => plan.peers = false,
+            "--lookups" => (plan.peers, plan.lookups_only) = (false, true),
             "--max" if arguments.next().is_some_and(|max| max == "8M") => {
                 plan.sizes.push(8 << 20);
             }
@@ -164,7 +168,7 @@ fn lookups(
 }
 
 /// Everything about one table of `live` connections.
-fn ours(live: usize, rounds: usize) {
+fn ours(live: usize, rounds: usize, lookups_only: bool) {
     let spare = (live / 8).max(2 * ROUND);
     let table = table(live + spare);
     // What is free lies scattered, as after a while of service.
@@ -204,6 +208,9 @@ fn ours(live: usize, rounds: usize) {
         line(&format!("hit, expected, batches of {batch}"), value, floor);
         let value = lookups(&table, request, None, 1 << 28, live, batch, rounds, 4);
         line(&format!("miss, batches of {batch}"), value, floor);
+    }
+    if lookups_only {
+        return;
     }
     let mut handle = table.register();
     let single = measure(
@@ -570,7 +577,7 @@ fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<
 fn main() {
     let plan = plan();
     for &live in &plan.sizes {
-        ours(live, plan.rounds);
+        ours(live, plan.rounds, plan.lookups_only);
         if !plan.peers {
             continue;
         }

@@ -17,7 +17,7 @@ use crate::raw::{Level, Work, prefetch};
 use crate::table::Table;
 use lvs_core::Flow;
 
-/// How many flows before its turn a bucket is asked for again. The processor drops fetches when two
+/// How many flows before its turn a bucket, and then an entry, is asked for again. The processor drops fetches when two
 /// dozen are under way (measured on Zen 4): without this, each one dropped would be waited for alone.
 const AGAIN: usize = 8;
 
@@ -30,7 +30,7 @@ pub(crate) struct Batch<'a, 'g, H, E, const LIKELY: bool> {
     pub(crate) hasher: &'a H,
     pub(crate) flows: &'a [Flow],
     pub(crate) hits: &'a mut [Option<Hit<'g>>],
-    /// From which side a flow is expected; if `LIKELY`, always [`likely`](crate::odd_ports::likely).
+    /// From which side a flow is expected; if `LIKELY`, always [`likely`](crate::sides::View::likely).
     pub(crate) expected: E,
 }
 
@@ -108,26 +108,29 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
         } = self;
         let index = table.index.view();
         let entries = &*table.entries;
+        // Copied, so that it stays in registers.
+        let hasher = *hasher;
         let mut buckets: [Option<&Bucket>; STAGE + AGAIN] = [None; STAGE + AGAIN];
-        let mut seeking = [Seeking::NOTHING; STAGE];
+        let mut seeking = [Seeking::NOTHING; STAGE + AGAIN];
         let flows = flows.get(..flows.len().min(STAGE))?;
         let rows = flows.iter().zip(&mut buckets).zip(&mut seeking);
         for (n, ((flow, bucket), seeking)) in rows.enumerate() {
-            *bucket = seeking.turn(&index, hasher, flow, expected(n, flow));
+            *bucket = seeking.turn(&index, &hasher, flow, expected(n, flow));
         }
         // Those that may be at their other ends, and those that may be further from home.
         let (mut turn, mut further): (Bits, Bits) = (0, 0);
         let wide = table.has_wide();
-        for (n, flow) in flows.iter().enumerate() {
-            if let Some(ahead) = *buckets.get(n + AGAIN)? {
-                prefetch(ahead);
+        let ahead = buckets.get(AGAIN..)?;
+        let rows = flows.iter().zip(&buckets).zip(ahead).zip(&mut seeking);
+        for (n, (((flow, bucket), ahead), seeking)) in rows.enumerate() {
+            if let Some(ahead) = ahead {
+                prefetch(*ahead);
             }
-            let seeking = seeking.get_mut(n)?;
-            let home = seeking.home(*buckets.get(n)?)?;
+            let home = seeking.home(*bucket)?;
             let found = index.candidates(level, home);
             if found == 0 {
                 seeking.first = NIL;
-                if !LIKELY || table.odd_ports.may_be_client(flow) {
+                if !LIKELY || table.sides.may_be_other(flow) {
                     turn |= 1 << n;
                 }
                 if wide || home.is_passed() {
@@ -152,10 +155,15 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
                 buckets: &mut buckets,
                 seeking: &mut seeking,
             }
-            .probe(hasher, level, turn, further)?;
+            .probe(&hasher, level, turn, further)?;
         }
-        let rows = flows.iter().zip(&buckets).zip(&seeking);
-        for (((flow, bucket), seeking), hit) in rows.zip(hits) {
+        let ahead = seeking.get(AGAIN..)?;
+        let rows = flows.iter().zip(&buckets).zip(&seeking).zip(ahead);
+        for ((((flow, bucket), seeking), ahead), hit) in rows.zip(hits) {
+            // Behind the last one it is the first entry, which costs nothing.
+            if let Some(entry) = entries.get(ahead.first as usize) {
+                prefetch(entry);
+            }
             let (index, direction) = (seeking.first, seeking.direction);
             let Some(entry) = entries.get(index as usize) else {
                 *hit = None;

@@ -90,7 +90,7 @@ impl FlowHash {
 }
 
 /// A keyed hash of blocks of two words.
-pub(crate) trait Hasher {
+pub(crate) trait Hasher: Copy {
     /// The hash of one to three blocks, of which the last one tells how many they are.
     fn hash<const N: usize>(&self, blocks: [[u64; 2]; N]) -> u64;
 

@@ -50,7 +50,7 @@ impl Table {
             }
         } else {
             let local = new.local.filter(|_| new.method == ForwardMethod::FullNat);
-            self.odd_ports.add(new);
+            self.sides.add(new);
             self.keys_of(new.protocol, new.client, local)
         };
         self.prefetch_keys(&keys);

@@ -65,7 +65,6 @@ mod mapping;
 )]
 mod models;
 mod new_connection;
-mod odd_ports;
 mod pool;
 mod ports;
 pub mod protocol;
@@ -82,6 +81,7 @@ pub mod relief;
 mod schedules;
 pub mod sctp_state;
 mod sequence;
+mod sides;
 mod sync;
 mod table;
 pub mod tcp_state;

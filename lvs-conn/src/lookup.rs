@@ -5,14 +5,13 @@
 //! A connection is found by its client's endpoint, which is the source of its requests and the
 //! destination of its replies. So a flow may be at home in two places. The other endpoint of the
 //! two is that of a service or a server. Which one is the client's is told by the caller or guessed
-//! from the ports; the other end is looked at only if it may be one (`odd_ports.rs`).
+//! from the ports; the other end is looked at only if it may be one (`sides.rs`).
 
 use crate::batch::Batch;
 use crate::conn::{Conn, Direction, Hit};
 use crate::handle::Guard;
 use crate::hash::{Hasher, Kind};
 use crate::index::{Home, Key, Named, View};
-use crate::odd_ports::likely;
 use crate::ports::{ends, sought_ports};
 use crate::raw::{Common, Level, Work, prefetch, with_all_there_is};
 use crate::sync::Ordering::Acquire;
@@ -45,9 +44,10 @@ impl Guard<'_> {
     /// A hit reads two cache lines that are most likely not in the cache, one of the index and the
     /// connection's first; a miss one. Best with 32 flows or more.
     pub fn lookup_batch<'g>(&'g self, flows: &[Flow], hits: &mut [Option<Hit<'g>>]) {
+        let sides = self.table().sides.view();
         for (flows, hits) in flows.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {
             self.table()
-                .look_up_stages::<true>(flows, hits, |_, flow| likely(flow));
+                .look_up_stages::<true>(flows, hits, move |_, flow| sides.likely(flow));
         }
     }
 
@@ -118,8 +118,8 @@ impl Table {
             }
             found &= found - 1;
         }
-        let elsewhere = home.is_passed() || self.has_wide() || self.odd_ports.may_be_client(flow);
-        if direction == likely(flow) && !elsewhere {
+        let elsewhere = home.is_passed() || self.has_wide() || self.sides.may_be_other(flow);
+        if direction == self.sides.likely(flow) && !elsewhere {
             return None;
         }
         match self.hash.kind() {
@@ -231,7 +231,7 @@ impl<'g> Work for Single<'_, 'g> {
     fn run<L: Level>(self, level: L) -> Option<Hit<'g>> {
         let Self { table, flow } = self;
         let index = table.index.view();
-        let direction = likely(flow);
+        let direction = table.sides.likely(flow);
         let reply = direction == Direction::FromServer;
         let home = match table.hash.kind() {
             Kind::Aes(hasher) => home(&index, hasher, flow, direction)?,
@@ -277,8 +277,8 @@ impl<'g, H: Hasher> Work for Anywhere<'_, 'g, H> {
             return None;
         }
         let index = table.index.view();
-        let likely = likely(flow);
-        let other = Some(likely.reversed()).filter(|_| table.odd_ports.may_be_client(flow));
+        let likely = table.sides.likely(flow);
+        let other = Some(likely.reversed()).filter(|_| table.sides.may_be_other(flow));
         for direction in core::iter::once(likely).chain(other) {
             let home = home(&index, hasher, flow, direction)?;
             let mut found = index.candidates(level, home);

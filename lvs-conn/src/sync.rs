@@ -6,7 +6,9 @@ pub(crate) use parking_lot::Mutex;
 #[cfg(not(lvs_loom))]
 pub(crate) use std::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    },
 };
 
 #[cfg(all(lvs_loom, not(lvs_shuttle)))]
@@ -14,7 +16,9 @@ use loom::sync as model;
 #[cfg(all(lvs_loom, not(lvs_shuttle)))]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    },
 };
 
 #[cfg(lvs_shuttle)]
@@ -22,7 +26,9 @@ use shuttle::sync as model;
 #[cfg(lvs_shuttle)]
 pub(crate) use shuttle::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    },
 };
 
 /// The models' lock with the other's manners.

@@ -9,9 +9,9 @@ use crate::handle::Handle;
 use crate::hash::FlowHash;
 use crate::index::{Index, Key, Named, Place};
 use crate::mapping::{Mapping, Slab};
-use crate::odd_ports::OddPorts;
 use crate::pool::Pool;
 use crate::raw::prefetch;
+use crate::sides::Sides;
 use crate::sync::{
     AtomicU32, AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -119,7 +119,7 @@ pub struct Table {
     pub(crate) pool: Pool,
     pub(crate) epoch: Epoch,
     pub(crate) hash: FlowHash,
-    pub(crate) odd_ports: OddPorts,
+    pub(crate) sides: Sides,
     /// Connections with a key made of their whole flow.
     pub(crate) wide_count: CachePadded<AtomicUsize>,
     /// Entries that the collector shall look at: new ones, and those that end earlier than it knows.
@@ -152,7 +152,7 @@ impl Table {
             pool: Pool::new(Slab::of(mapping, 0, 1), capacity),
             epoch: Epoch::new(MAX_HANDLES),
             hash,
-            odd_ports: OddPorts::new(),
+            sides: Sides::new(),
             wide_count: CachePadded::new(AtomicUsize::new(0)),
             queue: CachePadded::new(AtomicU32::new(NIL)),
             ended: CachePadded::new(AtomicUsize::new(0)),
