@@ -281,6 +281,9 @@ fn churn(
                 *prepared = Some(guard.prepare(new));
             }
             for prepared in prepared.iter().flatten() {
+                guard.prepare_further(prepared);
+            }
+            for prepared in prepared.iter().flatten() {
                 black_box(guard.insert_prepared(prepared).unwrap());
             }
         }

@@ -123,15 +123,22 @@ impl Guard<'_> {
     /// Begins to fetch what an insertion will need. Whoever makes several connections in a batch
     /// prepares them all before the first is inserted, and their cache misses overlap.
     #[must_use]
-    pub fn prepare(&self, new: &NewConnection) -> Prepared {
+    pub fn prepare<'n>(&self, new: &'n NewConnection) -> Prepared<'n> {
         self.table.prepare(new)
+    }
+
+    /// Begins to fetch what an insertion will compare with, if anything. For who has prepared all
+    /// connections of a batch, and is about to insert the first: in a table of millions a part of
+    /// the hash is in a slot of the index, and one in twenty-five looks like another.
+    pub fn prepare_further(&self, new: &Prepared<'_>) {
+        self.table.prepare_further(new);
     }
 
     /// Adds a prepared connection; otherwise like [`insert`](Self::insert).
     ///
     /// # Errors
     /// [`TableFull`]; the table is as it was.
-    pub fn insert_prepared(&self, new: &Prepared) -> Result<Inserted<'_>, TableFull> {
-        self.table.insert(self.local, &new.new, &new.keys)
+    pub fn insert_prepared(&self, new: &Prepared<'_>) -> Result<Inserted<'_>, TableFull> {
+        self.table.insert(self.local, new.new, &new.keys)
     }
 }

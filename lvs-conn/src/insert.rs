@@ -26,17 +26,24 @@ use lvs_core::ForwardMethod;
 /// A connection that is about to be inserted into the table that prepared it; see
 /// [`Guard::prepare`](crate::Guard::prepare).
 #[derive(Clone, Copy, Debug)]
-pub struct Prepared {
-    pub(crate) new: NewConnection,
+pub struct Prepared<'a> {
+    pub(crate) new: &'a NewConnection,
     pub(crate) keys: Keys,
 }
 
 impl Table {
-    pub(crate) fn prepare(&self, new: &NewConnection) -> Prepared {
+    pub(crate) fn prepare<'a>(&self, new: &'a NewConnection) -> Prepared<'a> {
         Prepared {
-            new: *new,
+            new,
             keys: self.prepare_keys(new),
         }
+    }
+
+    /// Begins to fetch the entries that may be the same connection; the index line has to be there.
+    pub(crate) fn prepare_further(&self, prepared: &Prepared<'_>) {
+        self.index.each_like(prepared.keys.request, |named| {
+            self.prefetch_first(named.entry);
+        });
     }
 
     /// The keys of a new connection, of which its index lines are on their way; its ports are known

@@ -278,7 +278,9 @@ fn workers_that_die_in_a_batch_leak_nothing() {
                 for _ in 0..random.below(30) {
                     shared.step(&guard, &mut random, Tick(round));
                 }
-                let prepared = guard.prepare(&new(round, Tick(round)));
+                let new = new(round, Tick(round));
+                let prepared = guard.prepare(&new);
+                guard.prepare_further(&prepared);
                 if round % 3 == 0 {
                     let made = matches!(guard.insert_prepared(&prepared), Ok(Inserted::New(_)));
                     shared.made.fetch_add(usize::from(made), SeqCst);
