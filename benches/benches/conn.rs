@@ -2,9 +2,8 @@
 //! take, in one run.
 //!
 //! `cargo bench -p lvs-benches --bench conn` measures 64k, 1M and 4M live connections;
-//! `-- --max 8M` goes up to 8M, `-- --only 1048576` measures one size, `-- --no-peers` ours alone, `-- --lookups` of those
-//! only what looks up in batches,
-//! `-- --smoke` (and `-- --test`) only shows that it runs.
+//! `-- --max 8M` goes up to 8M, `-- --only 1048576` measures one size, `-- --no-peers` ours alone,
+//! `-- --lookups` only what looks up in batches, `-- --smoke` (and `-- --test`) only shows that it runs.
 //!
 //! All figures are nanoseconds for one operation: of rounds of a thousand, the one that a tenth of
 //! them beat, so that what else the machine does disturbs little. Compare within one run.

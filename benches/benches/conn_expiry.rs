@@ -4,7 +4,8 @@
 //! them, `-- --live N` for another size, `-- --smoke` only shows that it runs)
 //!
 //! Expiry: ten million live connections, of which a million a second end on a collector's thread, in
-//! its slices as in `lvsd`, while as many are made and batches of 64 are looked up on another. Growth:
+//! its slices as in `lvsd`, while as many are made and batches of 64 are looked up on another, in turns with
+//! arithmetic that takes as long, which shows what of the tail is the machine's. Growth:
 //! batches of 64 insertions, a million connections a second, while a table grows from nothing. Attach: how long it
 //! takes to make a table of what is in a file in memory (`/dev/shm`).
 
@@ -18,7 +19,7 @@
 )]
 
 use lvs_benches::connections::{Random, client, fill, of, request};
-use lvs_conn::{FlowHash, Inserted, Table, TableConfig};
+use lvs_conn::{FlowHash, Handle, Inserted, Table, TableConfig};
 use lvs_core::{Flow, Tick};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -77,11 +78,17 @@ fn show(what: &str, mut times: Vec<Duration>) {
     let (median, slow) = (at(0.5), at(0.999));
     println!(
         "{what:<44} {:>9} batches   median {median:>7.2} us   99 % {:>7.2}   99.9 % {slow:>7.2} \
-         ({:.2} x)   longest {:>8.1}",
+         ({:.2} x)   longest {:>8.1}   over 3 x the median: {:.2} of 1000",
         times.len(),
         at(0.99),
         slow / median,
-        at(1.0)
+        at(1.0),
+        times
+            .iter()
+            .filter(|time| time.as_nanos() as f64 > 3000.0 * median)
+            .count() as f64
+            * 1000.0
+            / times.len() as f64,
     );
 }
 
@@ -100,8 +107,7 @@ fn expiry(plan: &Plan) {
     let start = Instant::now();
     let now = || Tick::from_millis(start.elapsed().as_millis() as u64);
     let (stop, ended) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let mut quiet = Vec::new();
-    let mut times = Vec::new();
+    let mut busy = Turns::of(&table, live);
     let mut made = 0;
     std::thread::scope(|scope| {
         let collector = || {
@@ -112,17 +118,8 @@ fn expiry(plan: &Plan) {
         };
         scope.spawn(collector);
         let mut handle = table.register();
-        let mut random = Random(3);
         while start.elapsed() < Duration::from_secs(plan.seconds as u64) {
-            let flows: [Flow; BATCH] =
-                core::array::from_fn(|_| request(client(random.below(live))));
-            let mut hits = [None; BATCH];
-            let began = Instant::now();
-            let guard = handle.pin();
-            guard.lookup_batch(&flows, &mut hits);
-            black_box(hits.iter().flatten().map(|hit| hit.conn.state()).max());
-            times.push(began.elapsed());
-            drop(guard);
+            busy.take(&mut handle);
             // What has ended begins again, a bit later.
             let due = start.elapsed().saturating_sub(Duration::from_millis(200));
             let due = (due.as_secs_f64() / 10.0 * live as f64) as usize;
@@ -140,19 +137,74 @@ fn expiry(plan: &Plan) {
     });
     let rate = ended.load(Relaxed) / plan.seconds.max(1);
     println!("{live} live, {rate} a second ended, {made} made");
-    show("  lookup of 64 while they expire", times);
+    busy.show("while they expire");
+    let mut quiet = Turns::of(&table, live);
     let mut handle = table.register();
-    let mut random = Random(4);
     for _ in 0..plan.seconds * 20_000 {
-        let flows: [Flow; BATCH] = core::array::from_fn(|_| request(client(random.below(live))));
+        quiet.take(&mut handle);
+    }
+    quiet.show("nothing else running");
+}
+
+/// Batches of lookups, and in turns with them arithmetic that takes as long and touches no memory: what
+/// interrupts that, interrupts them.
+struct Turns {
+    live: usize,
+    random: Random,
+    /// Steps of the arithmetic.
+    steps: usize,
+    lookups: Vec<Duration>,
+    arithmetic: Vec<Duration>,
+}
+
+impl Turns {
+    fn of(table: &Arc<Table>, live: usize) -> Self {
+        let mut turns = Self {
+            live,
+            random: Random(3),
+            steps: 0,
+            lookups: Vec::new(),
+            arithmetic: Vec::new(),
+        };
+        let mut handle = table.register();
+        let mut lookups: Vec<_> = (0..1000).map(|_| turns.look_up(&mut handle)).collect();
+        turns.steps = 1000;
+        let mut thousand: Vec<_> = (0..1000).map(|_| turns.count()).collect();
+        lookups.sort_unstable();
+        thousand.sort_unstable();
+        turns.steps = (lookups[500].as_nanos() * 1000 / thousand[500].as_nanos().max(1)) as usize;
+        turns
+    }
+
+    fn take(&mut self, handle: &mut Handle) {
+        let lookup = self.look_up(handle);
+        self.lookups.push(lookup);
+        let arithmetic = self.count();
+        self.arithmetic.push(arithmetic);
+    }
+
+    fn look_up(&mut self, handle: &mut Handle) -> Duration {
+        let flows: [Flow; BATCH] =
+            core::array::from_fn(|_| request(client(self.random.below(self.live))));
         let mut hits = [None; BATCH];
         let began = Instant::now();
         let guard = handle.pin();
         guard.lookup_batch(&flows, &mut hits);
         black_box(hits.iter().flatten().map(|hit| hit.conn.state()).max());
-        quiet.push(began.elapsed());
+        began.elapsed()
     }
-    show("  lookup of 64, nothing else running", quiet);
+
+    fn count(&self) -> Duration {
+        let mut random = Random(4);
+        let began = Instant::now();
+        black_box((0..self.steps).fold(0, |sum, _| sum ^ random.next()));
+        began.elapsed()
+    }
+
+    fn show(self, when: &str) {
+        show(&format!("  lookup of 64, {when}"), self.lookups);
+        show("    arithmetic in turns with it", self.arithmetic);
+    }
 }
 
 /// The table grows by a million connections a second, by itself or with a collector beside it.
