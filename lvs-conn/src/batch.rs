@@ -10,7 +10,7 @@
 use crate::conn::{Conn, Direction, Hit};
 use crate::entry::NIL;
 use crate::hash::Hasher;
-use crate::index::{Bucket, Home, View};
+use crate::index::{Bucket, Home, Key, View};
 use crate::lookup::{STAGE, home};
 use crate::ports::sought_ports;
 use crate::raw::{Level, Work, prefetch};
@@ -139,9 +139,14 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
                 }
                 continue;
             }
-            seeking.first = index.candidate(home, found).entry;
+            let named = index.candidate(home, found);
+            seeking.first = named.entry;
             if let Some(entry) = entries.get(seeking.first as usize) {
                 prefetch(entry);
+                // By FULLNAT: its local endpoint is in the second line.
+                if named.key == Key::Reply {
+                    entry.prefetch_second();
+                }
             }
             let more = found & (found - 1);
             if more != 0 {
@@ -179,6 +184,10 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
                 *hit = Some(Hit { conn, direction });
                 continue;
             }
+            if reply && entry.is_reply_to_local(flow) && conn.is_sought(false) {
+                *hit = Some(Hit { conn, direction });
+                continue;
+            }
             let home = seeking.home(*bucket)?;
             *hit = table.look_up_again(home, flow, direction);
         }
@@ -189,7 +198,13 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
 #[inline(never)]
 fn prefetch_more(table: &Table, index: &View<'_>, home: Home<'_>, mut found: u32) {
     while found != 0 {
-        table.prefetch_first(index.candidate(home, found).entry);
+        let named = index.candidate(home, found);
+        if let Some(entry) = table.entries.get(named.entry as usize) {
+            prefetch(entry);
+            if named.key == Key::Reply {
+                entry.prefetch_second();
+            }
+        }
         found &= found - 1;
     }
 }

@@ -20,9 +20,10 @@
 use crate::mapping::Zero;
 use crate::new_connection::NewConnection;
 use crate::ports::{
-    CODE, FULL_NAT, MASQUERADE, PACKETS, PACKETS_AT, PORT, Ports, SERVER_AT, SOUGHT_REPLY,
-    SOUGHT_REQUEST, VIRTUAL_AT, code, ends,
+    CODE, FULL_NAT, MASQUERADE, METHOD, PACKETS, PACKETS_AT, PORT, Ports, SERVER_AT, SOUGHT_REPLY,
+    SOUGHT_REQUEST, VIRTUAL_AT, code, ends, local_ports,
 };
+use crate::raw::prefetch;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::hint::select_unpredictable;
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
@@ -408,8 +409,24 @@ impl Entry {
         other | differ(from, flow.src.addr) | differ(&self.client, flow.dst.addr) == 0
     }
 
-    fn is_reply_to_local(&self, flow: &Flow) -> bool {
-        self.identity().reply() == *flow
+    /// Whether a packet of this flow goes from the connection's server to FULLNAT's local endpoint,
+    /// which is in the second line. Not inlined: who asks has other things to keep in registers.
+    #[inline(never)]
+    pub(crate) fn is_reply_to_local(&self, flow: &Flow) -> bool {
+        let mask = (PORT << SERVER_AT) | CODE | METHOD;
+        let other = (self.ports.load(Relaxed) & mask) ^ local_ports(flow);
+        // Of connections that share a local endpoint the first line tells which one it is not.
+        if other | differ(&self.server, flow.src.addr) != 0 {
+            return false;
+        }
+        let local_port = self.local_port.load(Relaxed) ^ flow.dst.port;
+        u64::from(local_port) | differ(&self.local, flow.dst.addr) == 0
+    }
+
+    /// Begins to fetch the second line.
+    #[inline(always)]
+    pub(crate) fn prefetch_second(&self) {
+        prefetch(&self.dest_index);
     }
 
     /// The words that hold a bundle's other entries while this one is free: those that

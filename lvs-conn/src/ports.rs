@@ -121,7 +121,8 @@ pub(crate) fn ends(flow: &Flow, reply: bool) -> (&Endpoint, &Endpoint) {
 
 /// The bits of [`Ports`] that [`sought_ports`] knows, of a request and of a reply.
 pub(crate) const SOUGHT_REQUEST: u64 = PORT | (PORT << VIRTUAL_AT) | CODE;
-pub(crate) const SOUGHT_REPLY: u64 = PORT | (PORT << SERVER_AT) | CODE | (7 << METHOD_AT);
+pub(crate) const METHOD: u64 = 7 << METHOD_AT;
+pub(crate) const SOUGHT_REPLY: u64 = PORT | (PORT << SERVER_AT) | CODE | METHOD;
 
 /// The ports, protocol and, of a reply, the method of the connection that a packet may belong to.
 #[inline(always)]
@@ -131,6 +132,13 @@ pub(crate) fn sought_ports(flow: &Flow, reply: bool) -> u64 {
     // As a reply is sought with NAT, whose number is 0, the method adds nothing.
     const _: () = assert!(MASQUERADE == 0);
     u64::from(client.port) | (u64::from(other.port) << at) | code(flow.protocol)
+}
+
+/// What a reply to FULLNAT's local endpoint says of a connection's word: the server's port, protocol and
+/// method.
+#[inline]
+pub(crate) const fn local_ports(flow: &Flow) -> u64 {
+    ((flow.src.port as u64) << SERVER_AT) | code(flow.protocol) | ((FULL_NAT as u64) << METHOD_AT)
 }
 
 #[cfg(all(test, not(lvs_loom)))]
