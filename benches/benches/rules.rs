@@ -187,6 +187,9 @@ fn batches(_: &mut Criterion) {
     });
     let run = |lab: &mut Lab, replace: bool| {
         let done = AtomicBool::new(false);
+        // Written once: a new page would wait for the other thread, which gives memory back.
+        let mut batches = vec![Duration::MAX; 1 << 22];
+        batches.clear();
         std::thread::scope(|scope| {
             let control = scope.spawn(|| {
                 let end = Instant::now() + Duration::from_secs(3);
@@ -208,13 +211,13 @@ fn batches(_: &mut Criterion) {
                 done.store(true, Relaxed);
                 times
             });
-            // Written once: a new page would wait for the other thread, which gives memory back.
-            let mut batches = vec![Duration::MAX; 1 << 22];
-            batches.clear();
-            while !done.load(Relaxed) {
+            loop {
                 let start = Instant::now();
                 lab.batch();
                 batches.push(start.elapsed());
+                if done.load(Relaxed) {
+                    break;
+                }
             }
             (batches, control.join().unwrap())
         })
