@@ -281,6 +281,7 @@ impl<'a> Edit<'a> {
         let destination = match revived {
             Some(old) => {
                 self.rules.count_real(&old, true);
+                self.rules.renew_tunnel(&old);
                 // Its counts go on with the service object; with a new service they begin anew.
                 if Arc::ptr_eq(&service.home, &old.home) {
                     let mut history = service.home.history.lock();

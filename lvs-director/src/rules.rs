@@ -144,7 +144,7 @@ pub(crate) struct Rules {
     pub(crate) helpers: Arc<Helpers>,
     /// What gives packets their marks.
     pub(crate) marks: Arc<Marks>,
-    /// The indexes of destinations behind tunnels, by their addresses.
+    /// The indexes of destinations behind tunnels, by their addresses, the last one added last.
     tunnels: Shards<Addr, Vec<u32>>,
     /// Services of IPv4 and of IPv6.
     families: [usize; 2],
@@ -287,7 +287,7 @@ impl Rules {
         !self.tunnels.is_empty()
     }
 
-    /// The destinations behind tunnels at an address.
+    /// The destinations behind tunnels at an address, in the order in which they were added.
     pub(crate) fn tunnels_to(&self, addr: Addr) -> impl Iterator<Item = &Destination> {
         let indexes = self.tunnels.get(&addr).map(Vec::as_slice);
         indexes
@@ -447,6 +447,11 @@ impl Rules {
     /// Whether a service has this very address.
     pub(crate) fn has_service_at(&self, addr: Addr) -> bool {
         self.vips.contains_key(&addr)
+    }
+
+    /// A destination that was deleted is added again: as the last one.
+    pub(crate) fn renew_tunnel(&mut self, destination: &Destination) {
+        self.count_tunnel(Some(destination), true);
     }
 
     fn count_tunnel(&mut self, destination: Option<&Destination>, added: bool) {

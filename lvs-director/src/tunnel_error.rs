@@ -82,23 +82,25 @@ impl<R: Routes> Decider<'_, '_, R> {
         Some(self.relay(frame, packet, &inner, problem))
     }
 
-    /// Whether a packet that is quoted may come from one of our tunnels.
+    /// Whether a packet that is quoted may come from one of our tunnels. Of IPIP and GRE, whose packets
+    /// name no port, there is one to an address, that of the destination that came last, as a kernel
+    /// finds it; there may be others of GUE beside it.
     fn is_ours(&self, outer: &Quoted) -> bool {
+        let tunnels = self.rules.tunnels_to(outer.flow.dst.addr);
+        let mut kinds = tunnels
+            .filter(|found| found.backend.is_available())
+            .map(|found| found.spec.tunnel);
+        let portless = |kind: &TunnelKind| !matches!(kind, TunnelKind::Gue { .. });
         match outer.kind {
-            QuotedKind::Ipv4 => true,
-            QuotedKind::Udp if outer.has_ports => self.tunnels_to(outer).any(|found| {
-                matches!(found.spec.tunnel, TunnelKind::Gue { port, .. } if port == outer.flow.dst.port)
-            }),
-            QuotedKind::Gre => self
-                .tunnels_to(outer)
-                .any(|found| matches!(found.spec.tunnel, TunnelKind::Gre { .. })),
+            QuotedKind::Ipv4 => kinds.filter(portless).last() == Some(TunnelKind::Ipip),
+            QuotedKind::Gre => {
+                matches!(kinds.filter(portless).last(), Some(TunnelKind::Gre { .. }))
+            }
+            QuotedKind::Udp if outer.has_ports => kinds.any(
+                |kind| matches!(kind, TunnelKind::Gue { port, .. } if port == outer.flow.dst.port),
+            ),
             _ => false,
         }
-    }
-
-    /// The destinations behind tunnels at the address to which a quoted packet went.
-    fn tunnels_to(&self, outer: &Quoted) -> impl Iterator<Item = &Destination> {
-        self.rules.tunnels_to(outer.flow.dst.addr)
     }
 
     /// Remembers what a router reports, for all destinations at that address; gives the MTU that

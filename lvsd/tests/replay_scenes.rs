@@ -82,7 +82,7 @@ fn odd_headers_leave_as_the_kernels_do() {
 /// Rules, settings and packets of all kinds by chance; recorded from a kernel (6.1) for this.
 #[test]
 fn random_scenes_are_the_kernels() {
-    assert_eq!(wrong_in("random", 42), Vec::<String>::new());
+    assert_eq!(wrong_in("random", 44), Vec::<String>::new());
 }
 
 /// ESP and AH before and after ISAKMP of the same hosts, by every method, too long, quoted by errors; recorded from
@@ -99,12 +99,13 @@ fn ftp_is_the_kernels() {
     assert_eq!(wrong_in("ftp", 16), Vec::<String>::new());
 }
 
-/// Around the MTU on either side and through every tunnel, errors longer than it, errors about tunnels and about
+/// Around the MTU on either side and through every tunnel, errors longer than it, errors about tunnels, also of several
+/// sorts to one server, and about
 /// quotes with extension headers, errors that begin connections and whom these go to, flags that begin none, local
 /// destinations; recorded from a kernel (6.1) for this.
 #[test]
 fn edges_are_the_kernels() {
-    assert_eq!(wrong_in("edges", 66), Vec::<String>::new());
+    assert_eq!(wrong_in("edges", 85), Vec::<String>::new());
 }
 
 #[test]
