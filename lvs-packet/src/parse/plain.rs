@@ -74,7 +74,10 @@ impl Plain {
         if u16::from_ne_bytes(*array(head, 12)?) != V4 {
             return None;
         }
-        ipv4(head, frame.len(), flow)
+        ipv4(head, frame.len(), |tcp, seen| {
+            *flow = seen;
+            Some(if tcp { Self::Tcp4 } else { Self::Udp4 })
+        })
     }
 
     /// The same, if it is of IPv6.
@@ -85,7 +88,10 @@ impl Plain {
         if u16::from_ne_bytes(*array(head, 12)?) != V6 {
             return None;
         }
-        ipv6(head, frame.len(), flow)
+        ipv6(head, frame.len(), |tcp, seen| {
+            *flow = seen;
+            Some(if tcp { Self::Tcp6 } else { Self::Udp6 })
+        })
     }
 
     /// The family of its addresses.
@@ -207,17 +213,31 @@ const fn constant(at: usize) -> u16 {
 /// The packet of a plain frame; `None` of any other.
 #[inline(always)]
 pub(super) fn parse(frame: &Frame<'_>) -> Option<Packet> {
-    let mut flow = Flow::NONE;
-    let plain = Plain::of(frame, &mut flow)?;
-    plain.packet(frame, &flow)
+    let head: &[u8; HEAD_V4] = frame.head()?;
+    match u16::from_ne_bytes(*array(head, 12)?) {
+        V4 => ipv4(head, frame.len(), |tcp, flow| match tcp {
+            true => read_ipv4::<true>(frame, &flow),
+            false => read_ipv4::<false>(frame, &flow),
+        }),
+        V6 => ipv6(frame.head()?, frame.len(), |tcp, flow| match tcp {
+            true => read_ipv6::<true>(frame, &flow),
+            false => read_ipv6::<false>(frame, &flow),
+        }),
+        _ => None,
+    }
 }
 
 /// The types of Ethernet as they lie in a frame.
 const V4: u16 = ETHERTYPE_IPV4.to_be();
 const V6: u16 = ETHERTYPE_IPV6.to_be();
 
+/// What `then` makes of a plain packet's protocol, TCP or UDP, and flow: it becomes part of the way.
 #[inline(always)]
-fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
+fn ipv4<T>(
+    head: &[u8; HEAD_V4],
+    len: usize,
+    then: impl FnOnce(bool, Flow) -> Option<T>,
+) -> Option<T> {
     /// Version 4, five words long; and of the word of the fragment nothing but DF.
     const FIXED: u64 = 0xff00_0000_0000_3fff_u64.to_be();
     const PLAIN: u64 = 0x4500_0000_0000_0000_u64.to_be();
@@ -247,16 +267,20 @@ fn ipv4(head: &[u8; HEAD_V4], len: usize, flow: &mut Flow) -> Option<Plain> {
         let address = Addr::from_v4_bits(u32_at(head, address)?);
         Some(Endpoint::new(address, u16_at(head, port)?))
     };
-    *flow = Flow::new(
-        protocol(tcp),
+    let (src, dst) = (
         end(ETHERNET_LEN + 12, L4_V4)?,
         end(ETHERNET_LEN + 16, L4_V4 + 2)?,
     );
-    Some(if tcp { Plain::Tcp4 } else { Plain::Udp4 })
+    then(tcp, Flow::new(protocol(tcp), src, dst))
 }
 
+/// The same of IPv6.
 #[inline(always)]
-fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
+fn ipv6<T>(
+    head: &[u8; HEAD_V6],
+    len: usize,
+    then: impl FnOnce(bool, Flow) -> Option<T>,
+) -> Option<T> {
     /// Of what is refused, mapped IPv4 addresses begin with zeros, and multicast is the last.
     const MULTICAST: u64 = 0xff00_0000_0000_0000;
 
@@ -281,12 +305,9 @@ fn ipv6(head: &[u8; HEAD_V6], len: usize, flow: &mut Flow) -> Option<Plain> {
     } else {
         fits_udp::<0>(u16_at(head, L4_V6 + 4)?, payload)?;
     }
-    *flow = Flow::new(
-        protocol(tcp),
-        Endpoint::new(src, u16_at(head, L4_V6)?),
-        Endpoint::new(dst, u16_at(head, L4_V6 + 2)?),
-    );
-    Some(if tcp { Plain::Tcp6 } else { Plain::Udp6 })
+    let src = Endpoint::new(src, u16_at(head, L4_V6)?);
+    let dst = Endpoint::new(dst, u16_at(head, L4_V6 + 2)?);
+    then(tcp, Flow::new(protocol(tcp), src, dst))
 }
 
 /// Whether this is the number of TCP, and not that of UDP; nothing of any other.
