@@ -19,14 +19,15 @@
     reason = "a measurement on the terminal"
 )]
 
-use hashbrown::HashMap;
+#[path = "conn/peers.rs"]
+mod peers;
+
 use lvs_benches::connections::Random;
 use lvs_conn::{Direction, Inserted, NewConnection, Table, TableConfig, Timeouts};
 use lvs_core::{Addr, Endpoint, Flow, Protocol, Tick};
-use parking_lot::RwLock;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Operations of a round.
@@ -432,150 +433,6 @@ fn busy(table: &Arc<Table>, all: usize, rounds: usize, thread: usize, now: &Atom
     spent[rounds / 2].as_nanos() as f64 / (ROUND + ROUND / 19) as f64
 }
 
-/// What a map of another crate holds for a connection: with its key as much as an entry does.
-#[derive(Clone)]
-struct Value([u64; 10]);
-
-trait Peer: Sync {
-    fn insert(&self, flow: Flow, value: Value);
-    fn get(&self, flow: &Flow) -> u64;
-    fn remove(&self, flow: &Flow);
-}
-
-impl Peer for dashmap::DashMap<Flow, Value, ahash::RandomState> {
-    fn insert(&self, flow: Flow, value: Value) {
-        self.insert(flow, value);
-    }
-
-    fn get(&self, flow: &Flow) -> u64 {
-        self.get(flow).map_or(0, |value| value.0[9])
-    }
-
-    fn remove(&self, flow: &Flow) {
-        self.remove(flow);
-    }
-}
-
-impl Peer for papaya::HashMap<Flow, Value, ahash::RandomState> {
-    fn insert(&self, flow: Flow, value: Value) {
-        self.pin().insert(flow, value);
-    }
-
-    fn get(&self, flow: &Flow) -> u64 {
-        self.pin().get(flow).map_or(0, |value| value.0[9])
-    }
-
-    fn remove(&self, flow: &Flow) {
-        self.pin().remove(flow);
-    }
-}
-
-impl Peer for scc::HashMap<Flow, Value, ahash::RandomState> {
-    fn insert(&self, flow: Flow, value: Value) {
-        let _ = self.insert_sync(flow, value);
-    }
-
-    fn get(&self, flow: &Flow) -> u64 {
-        self.read_sync(flow, |_, value| value.0[9]).unwrap_or(0)
-    }
-
-    fn remove(&self, flow: &Flow) {
-        self.remove_sync(flow);
-    }
-}
-
-/// 64 maps, each behind a lock of readers and writers.
-struct Sharded {
-    shards: Vec<RwLock<HashMap<Flow, Value, ahash::RandomState>>>,
-    hasher: ahash::RandomState,
-}
-
-impl Sharded {
-    fn shard(&self, flow: &Flow) -> &RwLock<HashMap<Flow, Value, ahash::RandomState>> {
-        &self.shards[self.hasher.hash_one(flow) as usize % 64]
-    }
-}
-
-impl Peer for Sharded {
-    fn insert(&self, flow: Flow, value: Value) {
-        self.shard(&flow).write().insert(flow, value);
-    }
-
-    fn get(&self, flow: &Flow) -> u64 {
-        self.shard(flow)
-            .read()
-            .get(flow)
-            .map_or(0, |value| value.0[9])
-    }
-
-    fn remove(&self, flow: &Flow) {
-        self.shard(flow).write().remove(flow);
-    }
-}
-
-/// Bytes of memory that the process has.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = pages
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0) * 4096
-}
-
-/// A peer has one key for each connection, and is asked one by one: none offers more.
-fn peer(name: &str, live: usize, rounds: usize, make: impl FnOnce(usize) -> Box<dyn Peer>) {
-    let before = resident();
-    let map = make(live);
-    for n in 0..live {
-        map.insert(request(n), Value([n as u64; 10]));
-    }
-    let memory = (resident().saturating_sub(before)) as f64 / live as f64;
-    let mut random = Random(1);
-    let hit = measure(
-        rounds,
-        || -> Vec<Flow> { (0..ROUND).map(|_| request(random.below(live))).collect() },
-        |flows| {
-            flows.iter().for_each(|flow| {
-                black_box(map.get(flow));
-            });
-        },
-    );
-    let mut random = Random(2);
-    let miss = measure(
-        rounds,
-        || -> Vec<Flow> {
-            (0..ROUND)
-                .map(|_| request((1 << 28) + random.below(live)))
-                .collect()
-        },
-        |flows| {
-            flows.iter().for_each(|flow| {
-                black_box(map.get(flow));
-            });
-        },
-    );
-    let next = AtomicU64::new(1 << 27);
-    let (mut insert, mut remove) = (vec![], vec![]);
-    for _ in 0..rounds {
-        let from = next.fetch_add(ROUND as u64, Relaxed) as usize;
-        let flows: Vec<Flow> = (from..from + ROUND).map(request).collect();
-        let start = Instant::now();
-        flows
-            .iter()
-            .for_each(|flow| map.insert(*flow, Value([1; 10])));
-        insert.push(start.elapsed());
-        let start = Instant::now();
-        flows.iter().for_each(|flow| map.remove(flow));
-        remove.push(start.elapsed());
-    }
-    println!(
-        "{live:>8} {name:<24} hit {hit:>7.1}  miss {miss:>7.1}  insert (one key) {:>7.1}  remove (one key) {:>7.1}  {memory:>6.1} bytes",
-        decile(&mut insert, ROUND),
-        decile(&mut remove, ROUND),
-    );
-}
-
 fn main() {
     let plan = plan();
     for &live in &plan.sizes {
@@ -583,23 +440,6 @@ fn main() {
         if !plan.peers {
             continue;
         }
-        let hasher = ahash::RandomState::new;
-        peer("dashmap", live, plan.rounds, |n| {
-            Box::new(dashmap::DashMap::with_capacity_and_hasher(n, hasher()))
-        });
-        peer("papaya", live, plan.rounds, |n| {
-            let builder = papaya::HashMap::builder().capacity(n).hasher(hasher());
-            Box::new(builder.build())
-        });
-        peer("scc", live, plan.rounds, |n| {
-            Box::new(scc::HashMap::with_capacity_and_hasher(n, hasher()))
-        });
-        peer("RwLock<hashbrown> x 64", live, plan.rounds, |n| {
-            let shard = || RwLock::new(HashMap::with_capacity_and_hasher(n / 64, hasher()));
-            Box::new(Sharded {
-                shards: (0..64).map(|_| shard()).collect(),
-                hasher: hasher(),
-            })
-        });
+        peers::all(live, plan.rounds);
     }
 }

@@ -8,17 +8,18 @@
 //! cache by then.
 
 use crate::conn::{Conn, Direction, Hit};
-use crate::entry::NIL;
+use crate::entry::{Entry, NIL};
 use crate::hash::Hasher;
-use crate::index::{Bucket, Home, Key, View};
+use crate::index::{Bucket, Home, Key, Named, View};
 use crate::lookup::{STAGE, home};
 use crate::ports::sought_ports;
 use crate::raw::{Level, Work, prefetch};
 use crate::table::Table;
 use lvs_core::Flow;
 
-/// How many flows before its turn a bucket, and then an entry, is asked for again. The processor drops fetches when two
-/// dozen are under way (measured on Zen 4): without this, each one dropped would be waited for alone.
+/// How many flows before its turn a bucket, and then an entry, is asked for again. The processor drops
+/// fetches when two dozen are under way (measured on Zen 4): without this, each one dropped would be
+/// waited for alone.
 const AGAIN: usize = 8;
 
 /// A bit for each flow of a batch.
@@ -141,16 +142,10 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
             }
             let named = index.candidate(home, found);
             seeking.first = named.entry;
-            if let Some(entry) = entries.get(seeking.first as usize) {
-                prefetch(entry);
-                // By FULLNAT: its local endpoint is in the second line.
-                if named.key == Key::Reply {
-                    entry.prefetch_second();
-                }
-            }
+            prefetch_named(entries, named);
             let more = found & (found - 1);
             if more != 0 {
-                prefetch_more(table, &index, home, more);
+                prefetch_candidates(table, &index, home, more);
             }
         }
         if turn | further != 0 {
@@ -195,16 +190,23 @@ impl<H: Hasher, E: Fn(usize, &Flow) -> Direction, const LIKELY: bool> Batch<'_, 
     }
 }
 
-#[inline(never)]
-fn prefetch_more(table: &Table, index: &View<'_>, home: Home<'_>, mut found: u32) {
-    while found != 0 {
-        let named = index.candidate(home, found);
-        if let Some(entry) = table.entries.get(named.entry as usize) {
-            prefetch(entry);
-            if named.key == Key::Reply {
-                entry.prefetch_second();
-            }
+/// Begins to fetch what a lookup compares of an entry.
+#[inline(always)]
+fn prefetch_named(entries: &[Entry], named: Named) {
+    if let Some(entry) = entries.get(named.entry as usize) {
+        prefetch(entry);
+        // By FULLNAT: its local endpoint is in the second line.
+        if named.key == Key::Reply {
+            entry.prefetch_second();
         }
+    }
+}
+
+/// The same for each of these candidates.
+#[inline(never)]
+pub(crate) fn prefetch_candidates(table: &Table, index: &View<'_>, home: Home<'_>, mut found: u32) {
+    while found != 0 {
+        prefetch_named(&table.entries, index.candidate(home, found));
         found &= found - 1;
     }
 }
@@ -244,7 +246,7 @@ impl Others<'_, '_> {
             if found != 0 {
                 seeking.first = index.candidate(home, found).entry;
                 further &= !(1 << n);
-                prefetch_more(self.table, &index, home, found);
+                prefetch_candidates(self.table, &index, home, found);
             } else if home.is_passed() {
                 further |= 1 << n;
             }

@@ -444,18 +444,14 @@ impl Index {
         self.view().bucket(place, distance)
     }
 
-    /// Calls `each` with what has the key's tag at its home.
+    /// Where a key is at home, for a look at it.
     #[inline(always)]
-    pub(crate) fn each_like(&self, place: Place, mut each: impl FnMut(Named)) {
-        let Some(bucket) = self.home(place) else {
-            return;
-        };
-        let mut found = bucket.matches(Common, place.tag, self.tag_mask());
-        while found != 0 {
-            let value = bucket.slot(found.trailing_zeros() as usize);
-            each(named(value, self.index_mask));
-            found &= found - 1;
-        }
+    pub(crate) fn home_at(&self, place: Place) -> Option<Home<'_>> {
+        let bucket = self.home(place)?;
+        Some(Home {
+            bucket,
+            tag: place.tag,
+        })
     }
 
     /// Whether it is plain at the home bucket that no key is like this one.

@@ -11,6 +11,7 @@
 //! and are counted, so that lookups know that there are any. Whether such a key is the only one is
 //! decided in the turn of the client's home bucket all the same.
 
+use crate::batch::prefetch_candidates;
 use crate::conn::Conn;
 use crate::entry::{
     Entry, HELPED, INACTIVE, LIVE, NIL, NO_OUTPUT, ONE_PACKET, QUEUED, SILENT, TELL, TEMPLATE,
@@ -19,6 +20,7 @@ use crate::entry::{
 use crate::handle::Local;
 use crate::index::{CROWD, Full, Key, Named, Turn};
 use crate::new_connection::{ConnKind, NewConnection};
+use crate::raw::Common;
 use crate::sync::Ordering::{AcqRel, Relaxed, Release};
 use crate::table::{Inserted, Keys, Table, TableFull};
 use lvs_core::ForwardMethod;
@@ -41,9 +43,14 @@ impl Table {
 
     /// Begins to fetch the entries that may be the same connection; the index line has to be there.
     pub(crate) fn prepare_further(&self, prepared: &Prepared<'_>) {
-        self.index.each_like(prepared.keys.request, |named| {
-            self.prefetch_first(named.entry);
-        });
+        let Some(home) = self.index.home_at(prepared.keys.request) else {
+            return;
+        };
+        let index = self.index.view();
+        let found = index.candidates(Common, home);
+        if found != 0 {
+            prefetch_candidates(self, &index, home, found);
+        }
     }
 
     /// The keys of a new connection, of which its index lines are on their way; its ports are known

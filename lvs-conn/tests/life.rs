@@ -8,7 +8,7 @@
     reason = "a test may fail"
 )]
 
-use lvs_conn::{Conn, ConnKind, Guard, Inserted, NewConnection, Table, TableConfig};
+use lvs_conn::{Conn, ConnKind, Direction, Guard, Inserted, NewConnection, Table, TableConfig};
 use lvs_core::{Addr, Endpoint, Flow, ForwardMethod, Protocol, Tick};
 use std::sync::Arc;
 
@@ -459,7 +459,10 @@ fn a_client_may_have_a_crowd_of_connections_from_one_port() {
             let flows: Vec<Flow> = (0..CROWD).step_by(100).map(back).collect();
             let mut hits = vec![None; flows.len()];
             guard.lookup_batch(&flows, &mut hits);
-            assert!(hits.iter().all(Option::is_some));
+            for (n, hit) in (0..CROWD).step_by(100).zip(&hits) {
+                let found = hit.unwrap().conn.virtual_endpoint().port;
+                assert_eq!(found, u16::try_from(n).unwrap());
+            }
             assert!(guard.lookup(&request(&to(CROWD))).is_none());
         }
         for client in 100..20_000 {
@@ -468,6 +471,36 @@ fn a_client_may_have_a_crowd_of_connections_from_one_port() {
         assert_eq!(end(&table, Tick(10)), CROWD as usize);
         assert!((0..CROWD).all(|n| handle.pin().lookup(&request(&to(n))).is_none()));
         assert!((100..20_000).all(|n| handle.pin().lookup(&request(&new(n, Tick(0)))).is_some()));
+    }
+}
+
+/// The connection that a batch gives a reply by FULLNAT is its server's, however many servers its local
+/// endpoint serves towards, and whether they differ in address or in port; of none, there is none.
+#[test]
+fn replies_to_a_shared_local_endpoint_are_told_apart() {
+    let table = table(1000);
+    let mut handle = table.register();
+    let to = |n: u16| {
+        let server = Addr::from_v4_bits(0x0a02_0001 + u32::from(n / 3));
+        NewConnection {
+            destination: Endpoint::new(server, 8080 + n % 3),
+            local: Some("10.3.0.1:1025".parse().unwrap()),
+            method: ForwardMethod::FullNat,
+            ..new(u32::from(n), Tick(0))
+        }
+    };
+    let back = |n: u16| Flow::new(to(n).protocol, to(n).destination, to(n).local.unwrap());
+    for n in 0..12 {
+        insert(&handle.pin(), &to(n));
+    }
+    let guard = handle.pin();
+    let flows: Vec<Flow> = (0..15).map(back).collect();
+    let mut hits = vec![None; flows.len()];
+    guard.lookup_batch(&flows, &mut hits);
+    for (n, hit) in (0..15).zip(&hits) {
+        let found = hit.map(|hit| (hit.conn.client(), hit.direction));
+        let wanted = (n < 12).then(|| (to(n).client, Direction::FromServer));
+        assert_eq!(found, wanted, "{n}");
     }
 }
 

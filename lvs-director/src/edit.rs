@@ -1,7 +1,8 @@
 //! An edit of the rules: a snapshot that changes beside the running one until it is published.
 //!
 //! In: changes that `plan` has let pass, so that each of them can be made. Out: the new snapshot,
-//! published by one store. Schedulers hear of all changes of a service at once, however many there are.
+//! published by one store; but weights and thresholds, which the running snapshot shares, count at once.
+//! Schedulers hear of all changes of a service at once, however many there are.
 
 use crate::change::{Change, Known};
 use crate::checks;
